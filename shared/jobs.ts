@@ -1,0 +1,187 @@
+/**
+ * What a job is: its states, its id and its record.
+ *
+ *                     delay / backoff                due
+ *      submit ──────▶ scheduled | deferred ─────────────────▶ queued
+ *         └─────────────────────────────────────────────────▶ queued
+ *      queued ──take──▶ started ──2xx──▶ finished                               turn.lua
+ *                         │ ├─ final error, attempts spent, poison ─▶ failed     turn.lua, reap.lua
+ *                         │ ├─ retryable error ─▶ scheduled (backoff)            turn.lua
+ *                         │ └─ orphaned, refused, handed back ─▶ queued          turn.lua, reap.lua
+ *      queued | scheduled | deferred ──cancel──▶ canceled                        cancel.lua
+ *      started ──cancel──▶ started + cancel asked ──call closed──▶ canceled      cancel.lua, turn.lua
+ *      failed | canceled ──requeue──▶ queued, a new run                          requeue.lua
+ */
+import type { JobError } from "./faults.ts";
+
+export const STATES = ["scheduled", "deferred", "queued", "started", "finished", "failed", "canceled"] as const;
+export type State = (typeof STATES)[number];
+
+/** I3: these change only by an explicit requeue. I6: only these carry a TTL. */
+export const TERMINAL = ["finished", "failed", "canceled"] as const satisfies State[];
+export type Terminal = (typeof TERMINAL)[number];
+export const isTerminal = (state: State): state is Terminal => (TERMINAL as readonly State[]).includes(state);
+
+declare const brand: unique symbol;
+type Brand<T extends string> = string & { readonly [brand]: T };
+export type JobId = Brand<"job">;
+export type ServiceName = Brand<"service">;
+export type WorkerId = Brand<"worker">;
+
+/** Names of services and operations. They stand in keys, so nothing else may pass. */
+export const NAME = /^[a-z0-9-]{1,64}$/;
+const JOB_ID = /^[a-z0-9-]{1,64}_(?:[0-9A-Za-z]{22}|cron-[a-z0-9-]{1,64}-[0-9]{1,13})$/;
+
+export const serviceName = (text: string): ServiceName => {
+  if (!NAME.test(text)) throw new TypeError(`not a service name: ${JSON.stringify(text)}`);
+  return text as ServiceName;
+};
+
+/** @returns the id, or undefined when the text cannot be one (so no key is ever made of it) */
+export const jobId = (text: string): JobId | undefined => (JOB_ID.test(text) ? (text as JobId) : undefined);
+export const serviceOf = (id: JobId): ServiceName => id.slice(0, id.indexOf("_")) as ServiceName;
+
+const BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+const pool = new Uint8Array(4096);
+let left = 0;
+
+/** Random base62 text. 22 characters hold 131 bits: ids cannot be guessed or enumerated. */
+export function random62(length: number): string {
+  let text = "";
+  while (text.length < length) {
+    if (left === 0) {
+      crypto.getRandomValues(pool);
+      left = pool.length;
+    }
+    const byte = pool[--left] as number;
+    if (byte < 248) text += BASE62[byte % 62]; // 248 = 4 × 62: a plain modulo would favour the first characters
+  }
+  return text;
+}
+
+export const newJobId = (service: ServiceName): JobId => `${service}_${random62(22)}` as JobId;
+export const newWorkerId = (): WorkerId => random62(9) as WorkerId;
+
+/**
+ * The fields of a record in Redis, short because every job pays for their names (performance.md §2),
+ * most of them absent most of the time. Lua and store/ spell them from here; protocol.md lists them.
+ */
+export const FIELD = {
+  state: "s",
+  operation: "op",
+  /** submitted, ms since 1970 by Redis TIME */
+  created: "c",
+  /** order within the service; its distance from counts.head estimates the position */
+  sequence: "n",
+  /** raised by every change that a client can see; ETag and SSE id */
+  rev: "v",
+  payload: "p",
+  /** JSON of JobOptions, opaque to Lua */
+  options: "o",
+  /** 0–9, absent = 5 */
+  priority: "pri",
+  /** attempts started in this run */
+  attempt: "a",
+  /** redeliveries in this run: more than 3 are poison */
+  redeliveries: "d",
+  /** requeues so far */
+  run: "g",
+  /** attempt.worker.random; proves who owns the attempt, stays after the end so that a repeated settle answers ok */
+  token: "tok",
+  /** start of the last attempt, ms */
+  started: "t",
+  /** deadline of the running attempt, ms */
+  deadline: "dl",
+  /** ms since 1970 of the last end, also of a canceled job that is still listed */
+  ended: "e",
+  /** due time of a scheduled job, ms */
+  due: "due",
+  /** set when a scheduled job rejoins at the taking end */
+  near: "nr",
+  /** the answer, as received */
+  result: "r",
+  /** its content type, absent = application/json */
+  resultType: "rt",
+  /** bytes of an answer that lies in RESULTS_DIR */
+  resultSize: "rf",
+  /** JSON of JobError */
+  error: "err",
+  /** earlier attempts, one JSON object a line */
+  log: "log",
+  /** ms from start to first byte and to the last one, "12,40" */
+  timing: "tm",
+  /** cancel asked for, ms */
+  cancel: "x",
+  /** a canceled job whose list entry is still there (rule 8) */
+  listed: "l",
+  progress: "pg",
+  message: "pm",
+  /** somebody waits: publish the end */
+  watched: "w",
+  /** effects of the end for elsewhere: c = callback, b = batch */
+  effects: "ef",
+  /** batch id */
+  batch: "b",
+  /** ms, only when the job has its own time limit or its own life of the result */
+  timeout: "to",
+  ttl: "tt",
+} as const;
+
+/** What a client may ask of one job beside its payload. Times in ms; absent = the operation's default. */
+export type JobOptions = {
+  retries?: number;
+  backoff?: number;
+  tags?: string[];
+  callback?: string;
+  trace?: string;
+  traceState?: string;
+  /** the client asked for another time limit or life of the result: for display, the truth is in `to` and `tt` */
+  timeout?: number;
+  resultTtl?: number;
+};
+
+/** One ended attempt. Times in ms since 1970. */
+export type Attempt = {
+  attempt: number;
+  worker: string;
+  started: number;
+  ended: number;
+  outcome: string;
+  message?: string;
+  http_status?: number;
+};
+
+/** A record, read. Absent fields are undefined; payload and result stay text or bytes. */
+export type JobRecord = {
+  id: JobId;
+  service: ServiceName;
+  operation: string;
+  state: State;
+  created: number;
+  sequence: number;
+  rev: number;
+  priority: number;
+  attempt: number;
+  redeliveries: number;
+  run: number;
+  payload: string | undefined;
+  options: JobOptions;
+  worker: string | undefined;
+  started: number | undefined;
+  deadline: number | undefined;
+  ended: number | undefined;
+  due: number | undefined;
+  result: Uint8Array | undefined;
+  resultType: string;
+  /** bytes, wherever they lie; undefined = no result */
+  resultSize: number | undefined;
+  resultInFile: boolean;
+  error: JobError | undefined;
+  attempts: Attempt[];
+  /** ms from start to first and last byte of the answer */
+  timing: { firstByte: number; lastByte: number } | undefined;
+  cancelAsked: number | undefined;
+  progress: number | undefined;
+  message: string | undefined;
+  batch: string | undefined;
+};

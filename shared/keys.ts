@@ -1,0 +1,84 @@
+/**
+ * Every key of Redis, its type and what it holds; and the version of the protocol.
+ * Lua gets the same names as `K.ready` and so on from script.ts, so each key is spelled here only.
+ */
+import type { JobId, ServiceName, WorkerId } from "./jobs.ts";
+
+/** Another major refuses to start; minors work together. Raise it with a note in CHANGELOG.md. */
+export const PROTOCOL = { major: 1, minor: 0 } as const;
+
+export type RedisType = "hash" | "list" | "set" | "zset" | "string" | "stream";
+declare const holds: unique symbol;
+/** A key that remembers, for the compiler only, which Redis type lives there. */
+export type Key<T extends RedisType> = string & { readonly [holds]: T };
+
+/**
+ * Keys of one service, all under `lh:{<service>}:`. The braces make them one cluster slot, so one script may
+ * touch them all. A name that ends in ":" takes a suffix.
+ */
+export const SERVICE_KEYS = {
+  /** ids of the default priority, FIFO: pushed left, taken right (BLMOVE) */
+  ready: ["list", "ready"],
+  /** ids of other priorities; score = (9 − priority) × 2^43 + sequence */
+  backlog: ["zset", "backlog"],
+  /** BLMOVE's target by worker: taken, not yet started */
+  wake: ["list", "wake:"],
+  /** by worker: started and not settled; the truth */
+  held: ["set", "held:"],
+  /** worker → last beat, ms by Redis TIME */
+  leases: ["zset", "leases"],
+  /** id → due time, ms (delay, backoff) */
+  scheduled: ["zset", "scheduled"],
+  /** exists while the service is paused */
+  paused: ["string", "paused"],
+  /** where `ready` lies while paused, so that a blocked BLMOVE gets nothing */
+  shelf: ["list", "shelf"],
+  /** ids of running jobs whose cancel was asked for; the beat reads it */
+  cancels: ["set", "cancels"],
+  /** by terminal state: id → end time, ms */
+  ended: ["zset", "ended:"],
+  /** by hash of API key and Idempotency-Key: "<job id> <body hash>" */
+  idem: ["string", "idem:"],
+  /** effects of a settle for elsewhere by due time: "callback <id> <rev>", "batch <id>" */
+  outbox: ["zset", "outbox"],
+  /** by minute "m<epoch minute>" and hour "h<epoch hour>": counters and histograms, TTL */
+  stats: ["hash", "stats:"],
+  /** seq, head, ghosts, running totals since the start, mean duration by operation */
+  counts: ["hash", "counts"],
+  /** the record */
+  job: ["hash", "job:"],
+} as const satisfies Record<string, readonly [RedisType, string]>;
+
+export type ServiceKeyName = keyof typeof SERVICE_KEYS;
+
+/** The name all keys of a service begin with. No such key exists; scripts get it as KEYS[1], which names the slot. */
+export const root = (service: ServiceName): Key<"string"> => `lh:{${service}}:` as Key<"string">;
+
+const at = <N extends ServiceKeyName>(service: ServiceName, name: N, suffix = "") =>
+  `lh:{${service}}:${SERVICE_KEYS[name][1]}${suffix}` as Key<(typeof SERVICE_KEYS)[N][0]>;
+
+export const keysOf = (service: ServiceName) => ({
+  ready: at(service, "ready"),
+  backlog: at(service, "backlog"),
+  wake: (worker: WorkerId) => at(service, "wake", worker),
+  held: (worker: WorkerId) => at(service, "held", worker),
+  leases: at(service, "leases"),
+  scheduled: at(service, "scheduled"),
+  shelf: at(service, "shelf"),
+  paused: at(service, "paused"),
+  ended: (state: string) => at(service, "ended", state),
+  outbox: at(service, "outbox"),
+  stats: (slice: string) => at(service, "stats", slice),
+  counts: at(service, "counts"),
+  job: (id: JobId) => at(service, "job", id),
+});
+
+/** Keys that belong to no service. */
+export const GLOBAL = {
+  protocol: "lh:protocol" as Key<"hash">,
+  services: "lh:services" as Key<"set">,
+  /** worker id → JSON of WorkerInfo; for display and for the clocks, never for a decision on a lease */
+  workers: "lh:workers" as Key<"hash">,
+  /** channel; wake-ups are hints (rule 10) */
+  events: "lh:events",
+} as const;

@@ -1,0 +1,14 @@
+--@use tally
+-- close: makes a record terminal, with whatever else is to be written.
+-- rec holds the fields v, tt, x, w, ef, as far as the record has them.
+-- I6: state and TTL change in one step. The end's effects for elsewhere go to the outbox in the same step.
+local function close(id, rec, state, ttl, ...)
+  local job = K.job .. id
+  call('HSET', job, 's', state, 'e', now, 'v', (rec.v or 0) + 1, ...)
+  call('PEXPIRE', job, rec.tt or ttl)
+  call('ZADD', K.ended .. state, now, id)
+  if rec.x then call('SREM', K.cancels, id) end
+  if rec.ef then call('ZADD', K.outbox, now, rec.ef .. ' ' .. id) end
+  if rec.w then call('PUBLISH', 'lh:events', id) end
+  count(state)
+end

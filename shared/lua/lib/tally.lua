@@ -1,0 +1,25 @@
+--@use base
+-- tally: counts within the script, written once at its end, to the running totals and to this minute and hour.
+-- Costs a few commands a script and not a job.
+local tally = {}
+local function count(field, n) tally[field] = (tally[field] or 0) + (n or 1) end
+
+-- Half-octave buckets: b covers 2^(b/2) ms up to 2^((b+1)/2) ms.
+local function observe(kind, ms)
+  local b = 0
+  if ms > 1 then b = math.floor(2 * math.log(ms) / math.log(2)) end
+  count(kind .. b)
+end
+
+local function write_tally()
+  if next(tally) == nil then return end
+  local minute = K.stats .. 'm' .. math.floor(now / 60000)
+  local hour = K.stats .. 'h' .. math.floor(now / 3600000)
+  for field, n in pairs(tally) do
+    call('HINCRBY', K.counts, field, n)
+    call('HINCRBY', minute, field, n)
+    call('HINCRBY', hour, field, n)
+  end
+  call('PEXPIRE', minute, 90000000) -- 25 h
+  call('PEXPIRE', hour, 691200000) -- 8 days
+end

@@ -1,0 +1,20 @@
+--@flags allow-oom
+--@use base
+-- progress: what the microservice says of its own work.
+--
+-- KEYS[1] root
+-- ARGV[1] id        text
+-- ARGV[2] token     text  of the attempt
+-- ARGV[3] progress  text  0–1, "" = unchanged
+-- ARGV[4] message   text  "" = unchanged
+--
+-- reply "ok" | "lost" the attempt is over or not ours, nothing written | "gone" no such record
+local job = K.job .. id
+local f = call('HMGET', job, 's', 'tok', 'v', 'w')
+if not f[1] then return 'gone' end
+if f[1] ~= 'started' or f[2] ~= token then return 'lost' end
+call('HSET', job, 'v', (tonumber(f[3]) or 0) + 1)
+if progress ~= '' then call('HSET', job, 'pg', progress) end
+if message ~= '' then call('HSET', job, 'pm', message) end
+if f[4] then call('PUBLISH', 'lh:events', id) end
+return 'ok'

@@ -1,0 +1,95 @@
+--@flags allow-oom
+--@use push
+--@use close
+-- reap: takes back what a dead worker, or one that overran a deadline, still holds. At most 100 jobs a call.
+--
+-- KEYS[1] root
+-- ARGV[1] worker   text  the worker to look at
+-- ARGV[2] lease    int   ms that a beat is valid
+-- ARGV[3] block    int   ms, the longest BLMOVE: an entry of leases goes only when it is older than lease + block
+-- ARGV[4] grace    int   ms past its deadline before a live worker's job is overruled
+-- ARGV[5] poison   int   redeliveries that a run may have
+-- ARGV[6] ttl      int   ms, life of a job that fails here
+-- ARGV[7] once     text  " op op ": operations that may not run twice (on_orphan: fail)
+--
+-- reply { handed back, failed, left }
+--   left  jobs that the worker still holds; -1 = nothing is left and the worker was struck from leases
+--
+-- The lease is read again in the script that acts on it. The token is voided, so the old worker's settle reads "lost".
+local beat = tonumber(call('ZSCORE', K.leases, worker))
+local dead = not beat or now - beat > lease
+local held, wake = K.held .. worker, K.wake .. worker
+local back, failed = 0, 0
+
+local function verdict(id, f, code, message)
+  local rec = { v = tonumber(f[3]) or 0, x = f[4], w = f[5], ef = f[6], tt = f[7] }
+  local err = string.format('{"code":"%s","message":"%s","retryable":false}', code, message)
+  if rec.x then
+    close(id, rec, 'canceled', ttl, 'tok', '')
+  else
+    failed = failed + 1
+    close(id, rec, 'failed', ttl, 'tok', '', 'err', err)
+  end
+end
+
+local function logged(f, outcome)
+  local entry = string.format('{"attempt":%d,"worker":"%s","started":%.0f,"ended":%.0f,"outcome":"%s"}',
+    f[9] or 0, worker, f[8] or 0, now, outcome)
+  return f[13] and f[13] .. '\n' .. entry or entry
+end
+
+local function look(id)
+  local job = K.job .. id
+  local f = call('HMGET', job, 's', 'tok', 'v', 'x', 'w', 'ef', 'tt', 't', 'a', 'd', 'n', 'pri', 'log', 'dl', 'op')
+  local ours = f[1] == 'started' and string.find(f[2] or '', '.' .. worker .. '.', 1, true)
+  if not ours then
+    if dead then call('SREM', held, id) end
+    return
+  end
+  if dead then
+    call('SREM', held, id)
+    local d = (tonumber(f[10]) or 0) + 1
+    if f[4] then
+      verdict(id, f, 'canceled', '')
+    elseif string.find(once, ' ' .. f[15] .. ' ', 1, true) then
+      call('HSET', job, 'log', logged(f, 'orphaned'))
+      verdict(id, f, 'orphaned', 'The worker died while the call ran, and this operation may not run twice')
+    elseif d > poison then
+      count('poison')
+      call('HSET', job, 'log', logged(f, 'orphaned'), 'd', d)
+      verdict(id, f, 'poison', 'The worker died under this job ' .. d .. ' times')
+    else
+      count('redelivered')
+      back = back + 1
+      call('HSET', job, 's', 'queued', 'tok', '', 'a', (tonumber(f[9]) or 1) - 1, 'd', d, 'v', (tonumber(f[3]) or 0) + 1,
+        'log', logged(f, 'orphaned'))
+      push(id, f[12] and tonumber(f[12]), f[11], true)
+    end
+  elseif f[14] and now > f[14] + grace then
+    call('SREM', held, id)
+    call('HSET', job, 'log', logged(f, 'timeout'))
+    verdict(id, f, 'timeout', 'The time limit passed and the worker did not say so')
+  end
+end
+
+if dead then
+  for _ = 1, 100 do
+    local id = call('RPOP', wake)
+    if not id then break end
+    local f = id ~= '' and call('HMGET', K.job .. id, 's', 'pri', 'n', 'l')
+    if id == '' then
+      call('HINCRBY', K.counts, 'ghosts', -1)
+    elseif f[1] then
+      -- a canceled one goes back too: it is listed until a take or the sweep drops it
+      push(id, f[2] and tonumber(f[2]), f[3], true)
+    end
+  end
+end
+for _, id in ipairs(call('SRANDMEMBER', held, 100)) do look(id) end
+local left = call('SCARD', held) + call('LLEN', wake)
+if left == 0 and beat and now - beat > lease + block then
+  call('ZREM', K.leases, worker)
+  left = -1
+end
+write_tally()
+return { back, failed, left }

@@ -1,0 +1,74 @@
+--@use tally
+--@use push
+-- submit: accepts new jobs, each once, however often the script is sent.
+--
+-- KEYS[1] root
+-- ARGV[1] maxQueued  int  jobs that may wait in the service; 0 = no limit
+-- ARGV[2] idemTtl    int  ms that an Idempotency-Key is remembered
+-- ARGV[3…] repeated: id, op, payload, options ("" = none), pri ("" = 5), due (ms since 1970, 0 = now),
+--          timeout (ms, 0 = the operation's), ttl (ms, 0 = the operation's), effects ("" = none), batch ("" = none),
+--          watched (1 = publish the end), idem (hash, "" = none), body (hash of the body)
+--
+-- reply, one item a job:
+--   "ok"         accepted, now or by an earlier sending of the same id
+--   "=<id>"      the Idempotency-Key stands for that job; nothing written
+--   "conflict"   the Idempotency-Key stands for another body; nothing written
+--   "full"       maxQueued reached; nothing written
+--
+-- I1, I7: record and list entry come in one step, guarded by the record's existence. I9: the key is written with it.
+local size = 13
+local waiting = 0
+if maxQueued > 0 then
+  waiting = call('LLEN', K.ready) + call('LLEN', K.shelf) + call('ZCARD', K.backlog) + call('ZCARD', K.scheduled)
+    - (tonumber(call('HGET', K.counts, 'ghosts')) or 0)
+end
+local replies, plain, fresh = {}, {}, 0
+local jobs = (#ARGV - rest + 1) / size
+local seq = call('HINCRBY', K.counts, 'seq', jobs) - jobs
+for i = 1, jobs do
+  local at = rest + (i - 1) * size
+  local id, idem, body = ARGV[at], ARGV[at + 11], ARGV[at + 12]
+  local job = K.job .. id
+  local known = idem ~= '' and call('GET', K.idem .. idem)
+  if known and string.sub(known, 1, #id) ~= id then
+    local cut = string.find(known, ' ', 1, true)
+    replies[i] = string.sub(known, cut + 1) == body and '=' .. string.sub(known, 1, cut - 1) or 'conflict'
+  elseif call('EXISTS', job) == 1 then
+    replies[i] = 'ok'
+  elseif maxQueued > 0 and waiting + fresh >= maxQueued then
+    replies[i] = 'full'
+  else
+    local pri, due = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
+    local later = due > now
+    local n = seq + i
+    local f = { 's', later and 'scheduled' or 'queued', 'op', ARGV[at + 1], 'c', now, 'n', n }
+    local function set(name, value)
+      f[#f + 1] = name
+      f[#f + 1] = value
+    end
+    if pri then set('pri', pri) end
+    if later then set('due', due) end
+    if ARGV[at + 6] ~= '0' then set('to', ARGV[at + 6]) end
+    if ARGV[at + 7] ~= '0' then set('tt', ARGV[at + 7]) end
+    if ARGV[at + 8] ~= '' then set('ef', ARGV[at + 8]) end
+    if ARGV[at + 9] ~= '' then set('b', ARGV[at + 9]) end
+    if ARGV[at + 10] == '1' then set('w', 1) end
+    if ARGV[at + 3] ~= '' then set('o', ARGV[at + 3]) end
+    set('p', ARGV[at + 2])
+    call('HSET', job, unpack(f))
+    if later then
+      call('ZADD', K.scheduled, due, id)
+    elseif pri then
+      push(id, pri, n, false)
+    else
+      plain[#plain + 1] = id
+    end
+    if idem ~= '' then call('SET', K.idem .. idem, id .. ' ' .. body, 'PX', idemTtl) end
+    fresh = fresh + 1
+    replies[i] = 'ok'
+  end
+end
+if #plain > 0 then call('LPUSH', call('EXISTS', K.paused) == 1 and K.shelf or K.ready, unpack(plain)) end
+if fresh > 0 then count('submitted', fresh) end
+write_tally()
+return replies

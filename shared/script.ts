@@ -1,0 +1,93 @@
+/**
+ * Binds a .lua file to a typed function. It knows how scripts are put together, not what a queue is.
+ *
+ * A script sees, before its own first line:
+ *   local K = {…}            the names of the service's keys, from keys.ts (only those that it mentions)
+ *   local worker, slots = …  its named arguments, numbers already turned into numbers
+ *   local rest = n           the index of the first repeated argument in ARGV
+ * and, by `--@use name`, the pieces in lua/lib/. The header of each file repeats the arguments for the reader;
+ * a test holds header and binding together.
+ */
+import { readFileSync } from "node:fs";
+import type { Cluster, Redis } from "ioredis";
+import { type Key, SERVICE_KEYS } from "./keys.ts";
+
+export type Connection = Redis | Cluster;
+export type ArgType = "text" | "int";
+export type Args = Record<string, ArgType>;
+type Values<A extends Args> = { [K in keyof A]: A[K] extends "int" ? number : string };
+export type ScriptValue = string | number | Uint8Array;
+
+export type Script<A extends Args, R> = {
+  readonly name: string;
+  readonly args: A;
+  /** names of the repeated group after the named arguments, if there is one */
+  readonly group: readonly string[];
+  readonly lua: string;
+  (redis: Connection, root: Key<"string">, values: Values<A>, groups?: ScriptValue[]): Promise<R>;
+};
+
+const read = (path: string) => readFileSync(new URL(`./lua/${path}.lua`, import.meta.url), "utf8");
+const all = new Map<string, string>();
+
+/** Every script that was bound, by command name: what a new connection must know. */
+export const boundScripts = (): ReadonlyMap<string, string> => all;
+
+/** Puts a script together: flags, keys, arguments, the pieces it uses, its own text. */
+export function assemble(file: string, args: Args): string {
+  const body = read(file);
+  const pieces: string[] = [];
+  const use = (text: string) => {
+    for (const [, name] of text.matchAll(/^--@use (\w+)$/gm)) {
+      const piece = read(`lib/${name}`);
+      use(piece);
+      if (!pieces.includes(piece)) pieces.push(piece);
+    }
+  };
+  use(body);
+  const flags = body.match(/^--@flags (.+)$/m)?.[1];
+  const text = [...pieces, body].join("\n");
+  const mentioned = new Set([...text.matchAll(/\bK\.(\w+)/g)].map((m) => m[1] as string));
+  const keys = [...mentioned].map((name) => {
+    const key = SERVICE_KEYS[name as keyof typeof SERVICE_KEYS];
+    if (!key) throw new Error(`${file}.lua uses the unknown key K.${name}`);
+    return `${name}=KEYS[1]..'${key[1]}'`;
+  });
+  const names = Object.entries(args);
+  const locals = names.map(([, type], i) => (type === "int" ? `tonumber(ARGV[${i + 1}])` : `ARGV[${i + 1}]`));
+  return [
+    flags ? `#!lua flags=${flags}` : "",
+    `local K = {${keys.join(", ")}}`,
+    names.length ? `local ${names.map(([name]) => name).join(", ")} = ${locals.join(", ")}` : "",
+    `local rest = ${names.length + 1}`,
+    ...pieces,
+    body,
+  ]
+    .filter((part, i) => part !== "" || i > 0)
+    .join("\n");
+}
+
+/**
+ * Binds `lua/<file>.lua`.
+ * @param args   the named arguments, in the order of ARGV
+ * @param group  names of the values that repeat after them
+ * @returns a function that sends the script by EVALSHA; ioredis sends the text when Redis has forgotten it
+ * @see https://redis.io/docs/latest/develop/programmability/eval-intro/
+ */
+export function script<A extends Args, R>(file: string, args: A, group: readonly string[] = []): Script<A, R> {
+  const lua = assemble(file, args);
+  const command = `lh_${file.replaceAll("-", "_")}`;
+  all.set(command, lua);
+  const order = Object.keys(args);
+  const run = (redis: Connection, root: Key<"string">, values: Values<A>, groups: ScriptValue[] = []): Promise<R> => {
+    const send = (redis as unknown as Record<string, (...list: unknown[]) => Promise<R>>)[command];
+    if (!send) throw new Error(`${command} is not defined on this connection`);
+    return send.call(redis, root, ...order.map((name) => (values as Record<string, ScriptValue>)[name]), ...groups);
+  };
+  return Object.assign(run, { args, group, lua, name: file }) as unknown as Script<A, R>;
+}
+
+/** Teaches a connection all scripts. */
+export function defineScripts(redis: Connection): void {
+  for (const [name, lua] of all) redis.defineCommand(name, { numberOfKeys: 1, lua });
+}

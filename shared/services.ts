@@ -1,0 +1,240 @@
+/**
+ * The registry: one entry an operation. Routes, worker lanes, the OpenAPI document and the dashboard's rows
+ * follow from it. It knows neither Redis nor the environment: config.ts gives each service its address.
+ */
+import { z } from "zod";
+
+/** Durations in ms, sizes in bytes. */
+export type Operation = {
+  /** what a client asks for; unique */
+  name: string;
+  /** the queue that it runs on and the microservice that does it; several operations may share one */
+  service: string;
+  /** POST route of the gateway */
+  route: string;
+  /** path on the microservice */
+  path: string;
+  /** base URL of the microservice; undefined = not deployed */
+  url: string | undefined;
+  summary: string;
+  timeoutMs: number;
+  /** jobs that one worker runs at once on the service */
+  slots: number;
+  /** jobs that all workers together run at once on the service; 0 = no limit */
+  concurrency: number;
+  /** further attempts after a retryable failure */
+  retries: number;
+  /** ms, the first backoff's ceiling; doubles with each attempt, with full jitter */
+  backoffMs: number;
+  /** whether a 500 is retried; mostly it is a fault of the input */
+  retry500: boolean;
+  /** what becomes of a job whose worker died: run again, or fail because it may not run twice */
+  onOrphan: "retry" | "fail";
+  /** life of a finished record; undefined = RESULT_TTL */
+  resultTtlMs: number | undefined;
+  /** paths in the payload that name files: "clash_sets.*.a.*.file" */
+  files: string[];
+  /** content types of an answer that are kept as bytes; JSON always is checked and kept */
+  accepts: string[];
+  schema: z.ZodType<Record<string, unknown>>;
+};
+
+export const HOUR = 3_600_000;
+const DEFAULTS = {
+  url: undefined,
+  timeoutMs: HOUR,
+  slots: 4,
+  concurrency: 0,
+  retries: 2,
+  backoffMs: 2_000,
+  retry500: false,
+  onOrphan: "retry",
+  resultTtlMs: undefined,
+  files: [] as string[],
+  accepts: ["application/json"],
+} as const;
+
+/** An operation with the defaults of every option that `given` leaves out. */
+export function operation(
+  given: Pick<Operation, "name" | "service" | "route" | "path" | "summary" | "schema"> & Partial<Operation>,
+): Operation {
+  return { ...DEFAULTS, accepts: [...DEFAULTS.accepts], files: [], ...given };
+}
+
+// The old gateway (pydantic) took "true" for true and "0.01" for 0.01; its clients send such texts.
+const lax = (schema: z.ZodType, convert: (text: string) => unknown) =>
+  z.preprocess((value) => (typeof value === "string" ? convert(value) : value), schema);
+const TRUTHS: Record<string, boolean> = { true: true, false: false, "1": true, "0": false, yes: true, no: false };
+const bool = (fallback: boolean) => lax(z.boolean(), (text) => TRUTHS[text.toLowerCase()] ?? text).default(fallback);
+const number = (fallback: number, schema: z.ZodNumber = z.number()) =>
+  lax(schema, (text) => (text.trim() !== "" && Number.isFinite(Number(text)) ? Number(text) : text)).default(fallback);
+
+const file = (about: string) => z.string().min(1).describe(about);
+const nullable = <T extends z.ZodType>(schema: T) => schema.nullable().default(null as never);
+const body = (shape: z.ZodRawShape) => z.looseObject(shape);
+
+const clashItem = z.looseObject({
+  file: file("an IFC file"),
+  selector: z.string().nullable().default(null),
+  mode: z.string().default("e"),
+});
+
+/** The eight operations of the pipeline, as the old gateway had them. */
+export const BUILT_IN: Operation[] = [
+  operation({
+    name: "ifcconvert",
+    service: "ifcconvert",
+    route: "/ifcconvert",
+    path: "/ifcconvert",
+    summary: "Convert an IFC file to GLB, OBJ and others",
+    files: ["input_filename", "output_filename", "log_file"],
+    schema: body({
+      input_filename: file("the IFC file, relative or /uploads/…"),
+      output_filename: file("where the result goes; its extension names the format"),
+      verbose: bool(true),
+      plan: bool(false),
+      model: bool(true),
+      weld_vertices: bool(false),
+      use_world_coords: bool(false),
+      convert_back_units: bool(false),
+      sew_shells: bool(false),
+      merge_boolean_operands: bool(false),
+      disable_opening_subtractions: bool(false),
+      bounds: nullable(z.string()),
+      include: nullable(z.array(z.string())),
+      exclude: nullable(z.array(z.string())),
+      log_file: nullable(z.string()),
+    }),
+  }),
+  operation({
+    name: "ifccsv",
+    service: "ifccsv",
+    route: "/ifccsv",
+    path: "/ifccsv",
+    summary: "Export elements of an IFC file as a table",
+    files: ["filename", "output_filename"],
+    schema: body({
+      filename: file("the IFC file"),
+      output_filename: file("where the table goes"),
+      format: z.enum(["csv", "xlsx", "ods"]).default("csv"),
+      delimiter: z.string().default(","),
+      null: z.string().default("-"),
+      query: z.string().default("IfcProduct"),
+      attributes: z.array(z.string()).default(["Name", "Description"]),
+    }),
+  }),
+  operation({
+    name: "ifccsv-import",
+    service: "ifccsv",
+    route: "/ifccsv/import",
+    path: "/ifccsv/import",
+    summary: "Write the changes of a table back into an IFC file",
+    files: ["ifc_filename", "csv_filename", "output_filename"],
+    schema: body({
+      ifc_filename: file("the IFC file"),
+      csv_filename: file("the table"),
+      output_filename: file("where the changed IFC file goes").optional(),
+    }),
+  }),
+  operation({
+    name: "ifcclash",
+    service: "ifcclash",
+    route: "/ifcclash",
+    path: "/ifcclash",
+    summary: "Find clashes between two sets of IFC files",
+    timeoutMs: 2 * HOUR,
+    slots: 1,
+    concurrency: 1,
+    files: ["clash_sets.*.a.*.file", "clash_sets.*.b.*.file", "output_filename"],
+    schema: body({
+      clash_sets: z.array(
+        z.looseObject({ name: z.string(), a: z.array(clashItem).min(1), b: z.array(clashItem).default([]) }),
+      ),
+      output_filename: file("where the clash JSON goes"),
+      tolerance: number(0.01),
+      smart_grouping: bool(false),
+      max_cluster_distance: number(5.0),
+      mode: z.enum(["intersection", "collision", "clearance"]).default("intersection"),
+      clearance: number(0.0),
+      check_all: bool(false),
+      allow_touching: bool(false),
+    }),
+  }),
+  operation({
+    name: "ifctester",
+    service: "ifctester",
+    route: "/ifctester",
+    path: "/ifctester",
+    summary: "Check an IFC file against an IDS",
+    files: ["ifc_filename", "ids_filename", "output_filename"],
+    schema: body({
+      ifc_filename: file("the IFC file"),
+      ids_filename: file("the IDS file"),
+      output_filename: file("where the report goes"),
+      report_type: z.enum(["json", "html"]).default("json"),
+    }),
+  }),
+  operation({
+    name: "ifcdiff",
+    service: "ifcdiff",
+    route: "/ifcdiff",
+    path: "/ifcdiff",
+    summary: "Compare two IFC files",
+    files: ["old_file", "new_file", "output_file"],
+    schema: body({
+      old_file: file("the older IFC file"),
+      new_file: file("the newer IFC file"),
+      output_file: z.string().default("diff.json"),
+      relationships: nullable(z.array(z.string())),
+      is_shallow: bool(true),
+      filter_elements: nullable(z.string()),
+    }),
+  }),
+  operation({
+    name: "ifc2json",
+    service: "ifc2json",
+    route: "/ifc2json",
+    path: "/ifc2json",
+    summary: "Write the entities of an IFC file as JSON",
+    files: ["filename", "output_filename"],
+    schema: body({ filename: file("the IFC file"), output_filename: file("where the JSON goes") }),
+  }),
+  operation({
+    name: "calculate-qtos",
+    service: "ifc5d",
+    route: "/calculate-qtos",
+    path: "/calculate-qtos",
+    summary: "Calculate quantities and write them into the IFC file",
+    files: ["input_file", "output_file"],
+    schema: body({ input_file: file("the IFC file"), output_file: z.string().nullish() }),
+  }),
+];
+
+/** All operations of a deployment, by name and by service. */
+export class Registry {
+  readonly byName = new Map<string, Operation>();
+  readonly services = new Map<string, Operation[]>();
+
+  constructor(readonly operations: Operation[]) {
+    const routes = new Map<string, string>();
+    for (const op of operations) {
+      const other = routes.get(op.route);
+      if (other) throw new Error(`operations ${other} and ${op.name} have the same route ${op.route}`);
+      routes.set(op.route, op.name);
+      this.byName.set(op.name, op);
+      this.services.set(op.service, [...(this.services.get(op.service) ?? []), op]);
+    }
+  }
+
+  /** Services that have an address, hence a worker may run a lane for them. */
+  deployed(): string[] {
+    return [...this.services].filter(([, ops]) => ops.some((op) => op.url)).map(([service]) => service);
+  }
+
+  /** The narrowest limits of a service's operations: they share its lane. */
+  lane(service: string): { slots: number; concurrency: number } {
+    const ops = this.services.get(service) ?? [];
+    const limits = ops.map((op) => op.concurrency).filter((n) => n > 0);
+    return { slots: Math.min(...ops.map((op) => op.slots)), concurrency: limits.length ? Math.min(...limits) : 0 };
+  }
+}
