@@ -1,0 +1,153 @@
+/**
+ * Heavy work in a process of its own, one a call.
+ *
+ * A worker thread would also keep /health answering, but not this: SIGKILL ends a WASM loop in the middle, memory that
+ * WASM never gives back is freed, and a model that crashes the engine or eats all memory takes down only its own call.
+ */
+import { availableParallelism } from "node:os";
+import { Fault, messageOf } from "./fault.ts";
+
+/** Heavy calls at once in this service (WORK_SLOTS, default: the CPUs); the others wait in line. */
+const slots = Math.max(1, Number(process.env.WORK_SLOTS) || availableParallelism());
+/** What is kept of a child's stdout and of its stderr, in characters. */
+const KEEP_CHARS = 65_536;
+
+export interface Progress {
+  /** 0 to 1. */
+  progress: number;
+  message: string;
+}
+
+type FromChild = { progress: Progress } | { answer: unknown } | { fault: { status: number; detail: string } };
+
+export interface Outcome<O> {
+  answer: O;
+  stdout: string;
+  stderr: string;
+}
+
+/** A call that failed, with what its process had said until then. */
+export class WorkFault extends Fault {
+  constructor(
+    status: Fault["status"],
+    detail: string,
+    readonly stdout: string,
+    readonly stderr: string,
+  ) {
+    super(status, detail);
+  }
+}
+
+const running = new Set<Bun.Subprocess>();
+const line: (() => void)[] = [];
+let busy = 0;
+
+/** Waits for a free slot. @throws the signal's reason when the caller gave up first; no slot is held then */
+async function takeSlot(signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted();
+  if (busy < slots) {
+    busy++;
+    return;
+  }
+  await new Promise<void>((resolve, reject) => {
+    const turn = () => {
+      signal.removeEventListener("abort", leave);
+      resolve(); // busy stays: the slot is handed over
+    };
+    const leave = () => {
+      line.splice(line.indexOf(turn), 1);
+      reject(signal.reason);
+    };
+    line.push(turn);
+    signal.addEventListener("abort", leave, { once: true });
+  });
+}
+
+function giveSlot(): void {
+  const next = line.shift();
+  if (next) next();
+  else busy--;
+}
+
+async function tail(stream: ReadableStream<Uint8Array>): Promise<string> {
+  let text = "";
+  const decoder = new TextDecoder();
+  for await (const chunk of stream) {
+    text += decoder.decode(chunk, { stream: true });
+    if (text.length > 2 * KEEP_CHARS) text = text.slice(-KEEP_CHARS);
+  }
+  return text.length > KEEP_CHARS ? `…${text.slice(-KEEP_CHARS)}` : text;
+}
+
+/**
+ * Runs a work file (one that calls `serveWork`) on `input`.
+ * @param signal  aborted when the client hangs up: the process is killed at once
+ * @throws WorkFault with the child's own status and detail; 500 when the process died; the signal's reason when aborted
+ */
+export async function run<O>(
+  file: string,
+  input: unknown,
+  signal: AbortSignal,
+  onProgress: (progress: Progress) => void = () => {},
+): Promise<Outcome<O>> {
+  await takeSlot(signal);
+  try {
+    let last: FromChild | undefined;
+    const child = Bun.spawn([process.execPath, file], {
+      stdio: ["ignore", "pipe", "pipe"],
+      ipc(message: FromChild) {
+        if ("progress" in message) onProgress(message.progress);
+        else last = message;
+      },
+    });
+    running.add(child);
+    const kill = () => child.kill("SIGKILL");
+    signal.addEventListener("abort", kill, { once: true });
+    child.send(input);
+    const [stdout, stderr] = await Promise.all([tail(child.stdout), tail(child.stderr), child.exited]);
+    running.delete(child);
+    signal.removeEventListener("abort", kill);
+    signal.throwIfAborted();
+
+    if (last && "answer" in last) return { answer: last.answer as O, stdout, stderr };
+    if (last && "fault" in last) {
+      throw new WorkFault(last.fault.status as Fault["status"], last.fault.detail, stdout, stderr);
+    }
+    const how = child.signalCode ? `was killed by ${child.signalCode}` : `ended with code ${child.exitCode}`;
+    const hint = child.signalCode === "SIGKILL" ? "; the machine may have run out of memory" : "";
+    throw new WorkFault(500, `The work process ${how}${hint}`, stdout, stderr);
+  } finally {
+    giveSlot();
+  }
+}
+
+/** Kills what still runs: a service that stops leaves no process behind. */
+export function stopAll(): void {
+  for (const child of running) child.kill("SIGKILL");
+}
+
+/** Tells the parent how far the work is; cheap, it drops all but ten messages a second. */
+export function report(progress: number, message: string): void {
+  const now = performance.now();
+  if (now - lastReport < 100) return;
+  lastReport = now;
+  process.send?.({ progress: { progress, message } } satisfies FromChild);
+}
+let lastReport = -Infinity;
+
+/** The child's side: takes one input from the parent, answers it, ends. Call it only where `import.meta.main`. */
+export function serveWork<I>(work: (input: I) => Promise<unknown>): void {
+  // A parent that was killed cannot kill us; do not compute for nobody.
+  process.on("disconnect", () => process.exit(1));
+  process.once("message", async (input: I) => {
+    let reply: FromChild;
+    try {
+      reply = { answer: await work(input) };
+    } catch (error) {
+      if (!(error instanceof Fault)) console.error(error);
+      const status = error instanceof Fault ? error.status : 500;
+      reply = { fault: { status, detail: messageOf(error) } };
+    }
+    process.send?.(reply, undefined, undefined, () => process.exit(0));
+  });
+}
