@@ -1,0 +1,129 @@
+/** Who may do what: API keys with scopes, trusted address ranges, and the rules when no key is set. */
+import { createHash, timingSafeEqual } from "node:crypto";
+import { BlockList, isIP } from "node:net";
+import type { Scope } from "./config.ts";
+import { Fault } from "./faults.ts";
+
+const RANK: Record<Scope, number> = { read: 0, submit: 1, admin: 2 };
+
+/** Who asks. `key` is a short hash that may be logged and scopes Idempotency-Keys; never the key itself. */
+export type Caller = { scope: Scope; key: string; ip: string };
+
+const sha256 = (text: string) => createHash("sha256").update(text).digest();
+/** Addresses as one form: `::ffff:10.0.0.1` is 10.0.0.1, a zone or a port does not count. */
+export function plainIp(text: string): string {
+  let ip = text.trim();
+  const bracket = /^\[([^\]]+)\](?::\d+)?$/.exec(ip);
+  if (bracket) ip = bracket[1] as string;
+  else if (/^\d+\.\d+\.\d+\.\d+:\d+$/.test(ip)) ip = ip.slice(0, ip.lastIndexOf(":"));
+  ip = ip.replace(/%.*$/, "");
+  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(ip);
+  return mapped ? (mapped[1] as string) : ip;
+}
+
+/** A set of addresses and CIDR ranges. @throws Error naming the item that is none */
+export function ranges(items: string[], variable: string): (ip: string) => boolean {
+  const list = new BlockList();
+  for (const item of items) {
+    const [net = "", bits] = item.split("/");
+    const family = isIP(net);
+    const most = family === 4 ? 32 : 128;
+    if (!family || (bits !== undefined && !(/^\d+$/.test(bits) && Number(bits) <= most))) {
+      throw new Error(`${variable}: ${JSON.stringify(item)} is neither an address nor a CIDR range such as 10.0.0.0/8`);
+    }
+    list.addSubnet(net, bits === undefined ? most : Number(bits), family === 4 ? "ipv4" : "ipv6");
+  }
+  return (ip) => {
+    const family = isIP(ip);
+    return family !== 0 && list.check(ip, family === 4 ? "ipv4" : "ipv6");
+  };
+}
+
+export const isLoopback = (host: string) => /^(localhost|127(\.\d+){3}|::1|\[::1\])$/i.test(host);
+
+export type AuthSettings = {
+  apiKeys: { key: string; scope: Scope }[];
+  allowedRanges: string[];
+  trustedProxies: string[];
+};
+
+/**
+ * Builds the check of one deployment.
+ * @throws Error when a range cannot be read
+ */
+export function guard(settings: AuthSettings) {
+  const keys = settings.apiKeys.map(({ key, scope }) => ({ hash: sha256(key), scope }));
+  const allowed = ranges(settings.allowedRanges, "ALLOWED_IP_RANGES");
+  const trusted = ranges(settings.trustedProxies, "TRUSTED_PROXIES");
+
+  /** The client's address: the rightmost hop that is not a trusted proxy; the socket's when it is none itself. */
+  const clientIp = (socketIp: string, forwarded: string | null): string => {
+    let ip = plainIp(socketIp);
+    if (!forwarded || !trusted(ip)) return ip;
+    for (const hop of forwarded.split(",").reverse()) {
+      const next = plainIp(hop);
+      if (!isIP(next)) break;
+      ip = next;
+      if (!trusted(ip)) break;
+    }
+    return ip;
+  };
+
+  /** Finds the key among all, in the same time wherever it stands. */
+  const find = (key: string) => {
+    const hash = sha256(key);
+    let found: (typeof keys)[number] | undefined;
+    for (const candidate of keys) if (timingSafeEqual(candidate.hash, hash)) found = candidate;
+    return found && { scope: found.scope, key: hash.toString("hex").slice(0, 16) };
+  };
+
+  const keyOf = (headers: Headers): string | undefined => {
+    const plain = headers.get("x-api-key");
+    if (plain) return plain;
+    return /^Bearer +(\S+) *$/i.exec(headers.get("authorization") ?? "")?.[1];
+  };
+
+  /** Without a key only loopback may ask, by a loopback name, and from no other site: else any web page could. */
+  const openCaller = (request: Request, ip: string): Caller => {
+    const host = new URL(request.url).hostname;
+    if (!isLoopback(host)) {
+      throw new Fault("foreign_origin", `Without API_KEYS this gateway answers only to localhost, not to ${host}.`);
+    }
+    const origin = request.headers.get("origin");
+    if (origin && !(URL.canParse(origin) && isLoopback(new URL(origin).hostname))) {
+      throw new Fault("foreign_origin", "Without API_KEYS requests from another site are refused.");
+    }
+    return { scope: "admin", key: "open", ip };
+  };
+
+  return {
+    clientIp,
+    find,
+    /**
+     * @param need  the scope that the route asks for
+     * @throws Fault no_key, wrong_key, wrong_scope, foreign_origin
+     */
+    check(request: Request, socketIp: string, need: Scope): Caller {
+      const ip = clientIp(socketIp, request.headers.get("x-forwarded-for"));
+      const key = keyOf(request.headers);
+      let caller: Caller;
+      if (key !== undefined && keys.length > 0) {
+        const found = find(key);
+        if (!found) throw new Fault("wrong_key", "This API key is not known; check X-API-Key.");
+        caller = { ...found, ip };
+      } else if (allowed(ip)) {
+        caller = { scope: "submit", key: `ip:${ip}`, ip };
+      } else if (keys.length === 0) {
+        caller = openCaller(request, ip);
+      } else {
+        throw new Fault("no_key", "Send your API key in the header X-API-Key, or as Authorization: Bearer.");
+      }
+      if (RANK[caller.scope] < RANK[need]) {
+        throw new Fault("wrong_scope", `This needs a key of scope ${need}; yours has ${caller.scope}.`);
+      }
+      return caller;
+    },
+  };
+}
+
+export type Guard = ReturnType<typeof guard>;

@@ -1,0 +1,73 @@
+/** Reading JSON that a stranger sent: bounded before it is parsed, and nothing of it is lost. */
+import { Fault } from "./faults.ts";
+
+const decoder = new TextDecoder("utf-8", { fatal: true });
+/** A number that JavaScript's own numbers may not hold: 16 digits or more, or a long fraction or exponent. */
+const LONG_NUMBER = /[\d.]{16}|\d[eE][+-]?\d{3}/;
+
+type RawJSON = { rawJSON: string };
+const hasRaw = "rawJSON" in JSON;
+
+/**
+ * Parses a request's body.
+ * Numbers that a double cannot hold are kept as they were written: JSON.stringify gives them back digit by digit.
+ * @param maxDepth  nesting; counted over the bytes before anything is parsed, so that depth costs no stack
+ * @throws Fault malformed_json with the place, bad_request for nesting or a `__proto__` key
+ */
+export function parseJson(bytes: Uint8Array, maxDepth: number): unknown {
+  let text: string;
+  try {
+    text = decoder.decode(bytes);
+  } catch {
+    throw new Fault("malformed_json", "The body is not UTF-8 text.");
+  }
+  if (depth(bytes) > maxDepth) {
+    throw new Fault("bad_request", `The body is nested deeper than ${maxDepth} levels; make it flatter.`);
+  }
+  let value: unknown;
+  try {
+    value = hasRaw && LONG_NUMBER.test(text) ? JSON.parse(text, keepDigits) : JSON.parse(text);
+  } catch (error) {
+    throw new Fault(
+      "malformed_json",
+      text.trim() === ""
+        ? "The body is empty; send a JSON object."
+        : `The body is not JSON: ${(error as Error).message}.`,
+    );
+  }
+  // A scan of the text would refuse it inside a string value too; keys only are looked at, and only when it occurs.
+  if (text.includes("__proto__") || text.includes("\\u005f")) refuseProto(value);
+  return value;
+}
+
+function keepDigits(_key: string, value: unknown, context?: { source?: string }): unknown {
+  const source = context?.source;
+  if (typeof value !== "number" || source === undefined || String(value) === source) return value;
+  // 1.0 and 1e3 are the same number written otherwise; only lost digits matter
+  return LONG_NUMBER.test(source) ? (JSON as unknown as { rawJSON(text: string): RawJSON }).rawJSON(source) : value;
+}
+
+/** Deepest nesting of brackets outside strings. */
+function depth(bytes: Uint8Array): number {
+  let now = 0;
+  let most = 0;
+  let inString = false;
+  for (let i = 0; i < bytes.length; i++) {
+    const c = bytes[i];
+    if (inString) {
+      if (c === 0x5c) i++;
+      else if (c === 0x22) inString = false;
+    } else if (c === 0x22) inString = true;
+    else if (c === 0x7b || c === 0x5b) most = Math.max(most, ++now);
+    else if (c === 0x7d || c === 0x5d) now--;
+  }
+  return most;
+}
+
+function refuseProto(value: unknown): void {
+  if (typeof value !== "object" || value === null) return;
+  for (const key of Object.keys(value)) {
+    if (key === "__proto__") throw new Fault("bad_request", "The body has a key __proto__, which is refused.");
+    refuseProto((value as Record<string, unknown>)[key]);
+  }
+}

@@ -1,0 +1,35 @@
+/** A Fault as a client sees it: RFC 9457 `application/problem+json`. */
+import { FAULTS, Fault } from "./faults.ts";
+
+/** @param instance  path of the request */
+export function problem(fault: Fault, instance: string, headers: Record<string, string> = {}): Response {
+  const { errors, retryAfterS, members } = fault.extra;
+  const [status, title] = FAULTS[fault.code];
+  const body = {
+    type: `urn:longhaul:${fault.code}`,
+    title,
+    status,
+    detail: fault.detail,
+    instance,
+    code: fault.code,
+    ...(errors ? { errors } : {}),
+    ...members,
+  };
+  return new Response(JSON.stringify(body), {
+    status,
+    headers: {
+      "content-type": "application/problem+json",
+      "cache-control": "no-store",
+      ...(retryAfterS !== undefined ? { "retry-after": String(Math.max(1, Math.ceil(retryAfterS))) } : {}),
+      ...(status === 401 ? { "www-authenticate": 'Bearer realm="longhaul"' } : {}),
+      ...headers,
+    },
+  });
+}
+
+/** What was thrown, as a fault; anything unforeseen is ours, is logged, and is never shown. */
+export function toFault(error: unknown): Fault {
+  if (error instanceof Fault) return error;
+  console.error("unforeseen:", error);
+  return new Fault("internal", "Something went wrong in the gateway; the operators find it in its log.");
+}

@@ -1,0 +1,91 @@
+/**
+ * The few places where Bun and Deno differ. Everything else in shared/ is the same on both.
+ */
+import process from "node:process";
+
+type Fetch = (request: Request, env: { ip: string }) => Response | Promise<Response>;
+export type Server = { port: number; stop(closeActive: boolean): Promise<void> };
+
+type BunLike = {
+  serve(options: Record<string, unknown>): {
+    port: number;
+    stop(force?: boolean): Promise<void>;
+    requestIP(request: Request): { address: string } | null;
+  };
+  version: string;
+};
+type DenoLike = {
+  serve(
+    options: Record<string, unknown>,
+    handler: (request: Request, info: { remoteAddr: { hostname?: string } }) => Response | Promise<Response>,
+  ): { addr: { port: number }; shutdown(): Promise<void>; finished: Promise<void> };
+  version: { deno: string };
+};
+const globals = globalThis as unknown as { Bun?: BunLike; Deno?: DenoLike };
+// Deno's node compatibility has no Bun, and Bun has no Deno: either global tells.
+const bun = globals.Bun;
+const deno = bun ? undefined : globals.Deno;
+
+export const RUNTIME = bun ? `bun ${bun.version}` : deno ? `deno ${deno.version.deno}` : `node ${process.version}`;
+
+/** A listening port is taken: told to a person as such. */
+export class PortBusy extends Error {}
+
+/**
+ * Serves HTTP.
+ * @param port  0 = a free one
+ * @throws PortBusy
+ */
+export function serve(fetch: Fetch, port: number, hostname: string, maxBodyBytes: number): Server {
+  try {
+    if (bun) {
+      const server = bun.serve({
+        port,
+        hostname,
+        idleTimeout: 0, // Bun's 10 s would cut long polls, events and uploads in the middle of a handler
+        maxRequestBodySize: maxBodyBytes,
+        development: false, // otherwise an exception's page shows source code
+        fetch: (request: Request, self: { requestIP(r: Request): { address: string } | null }) =>
+          fetch(request, { ip: self.requestIP(request)?.address ?? "" }),
+      });
+      return { port: server.port, stop: (force) => server.stop(force) };
+    }
+    if (deno) {
+      const stopped = new AbortController();
+      const server = deno.serve({ port, hostname, signal: stopped.signal, onListen: () => {} }, (request, info) =>
+        fetch(request, { ip: info.remoteAddr.hostname ?? "" }),
+      );
+      return {
+        port: server.addr.port,
+        stop: async (force) => {
+          if (force) stopped.abort();
+          else await server.shutdown();
+          await server.finished;
+        },
+      };
+    }
+  } catch (error) {
+    const { code, name } = error as { code?: string; name?: string };
+    if (code === "EADDRINUSE" || name === "AddrInUse") throw new PortBusy(`${hostname}:${port}`);
+    throw error;
+  }
+  throw new Error("Longhaul runs under Bun or Deno");
+}
+
+/** Calls that Bun lets one process have in flight: 256, silently, unless told otherwise before it starts. */
+const BUN_CALLS = "BUN_CONFIG_MAX_HTTP_REQUESTS";
+const MOST_CALLS = 65_000;
+
+/**
+ * Lifts Bun's silent cap on calls in flight. Bun reads it once, at start, so the process replaces itself (same pid)
+ * when the variable is unset. Returns how many calls may be in flight.
+ */
+export function liftCallCap(): number {
+  if (!bun) return MOST_CALLS;
+  const set = process.env[BUN_CALLS];
+  if (set) return Number(set);
+  const { execve } = process as unknown as { execve?: (file: string, args: string[], env: object) => void };
+  if (!execve) return 256;
+  execve(process.execPath, process.argv, { ...process.env, [BUN_CALLS]: String(MOST_CALLS) });
+  return 256;
+}

@@ -1,0 +1,233 @@
+/** Verbs of those who do the work: take, settle, beat, and the clocks' steps. */
+import { FIELD, type JobId, random62, type ServiceName, type WorkerId } from "../jobs.ts";
+import { GLOBAL, keysOf, root } from "../keys.ts";
+import { type Connection, type ScriptValue, script } from "../script.ts";
+import type { WorkerInfo } from "./inspect.ts";
+import { BLOCK_MS } from "./redis.ts";
+
+/** Redeliveries that a run may have (I5). */
+export const POISON = 3;
+
+const turnScript = script<
+  { worker: "text"; slots: "int"; concurrency: "int"; nonce: "text"; limit: "int"; limits: "text"; poison: "int" },
+  [verdicts: string[], jobs: (string | number)[], more: number]
+>(
+  "turn",
+  { worker: "text", slots: "int", concurrency: "int", nonce: "text", limit: "int", limits: "text", poison: "int" },
+  ["id", "token", "kind", "ttl", "delay", "entry", "error", "result", "type", "size", "timing"],
+);
+const beatScript = script<{ worker: "text" }, [now: number, ...cancels: string[]]>("beat", { worker: "text" });
+const reapScript = script<
+  { worker: "text"; lease: "int"; block: "int"; grace: "int"; poison: "int"; ttl: "int"; once: "text" },
+  [back: number, failed: number, left: number]
+>("reap", { worker: "text", lease: "int", block: "int", grace: "int", poison: "int", ttl: "int", once: "text" });
+const promoteScript = script<Record<never, never>, [promoted: number, nextMs: number]>("promote", {});
+const progressScript = script<{ id: "text"; token: "text"; progress: "text"; message: "text" }, "ok" | "lost" | "gone">(
+  "progress",
+  { id: "text", token: "text", progress: "text", message: "text" },
+);
+const sweepScript = script<{ state: "text"; offset: "int" }, [seen: number, ...gone: string[]]>("sweep", {
+  state: "text",
+  offset: "int",
+});
+const sweepDropScript = script<{ state: "text" }, number>("sweep-drop", { state: "text" }, ["id"]);
+const sweepGhostsScript = script<{ list: "text"; offset: "int"; ttl: "int" }, [seen: number, dropped: number]>(
+  "sweep-ghosts",
+  { list: "text", offset: "int", ttl: "int" },
+);
+
+/** A job in a worker's hands. Times in ms since 1970. */
+export type Taken = {
+  id: JobId;
+  token: string;
+  operation: string;
+  attempt: number;
+  run: number;
+  redeliveries: number;
+  deadline: number;
+  payload: string;
+  options: string;
+};
+
+/** How an attempt ended; what each kind does is told in lua/turn.lua. Times in ms. */
+export type Settle = {
+  id: JobId;
+  token: string;
+  kind: "finish" | "fail" | "retry" | "redeliver" | "return";
+  ttlMs: number;
+  delayMs?: number;
+  entry?: string;
+  error?: string;
+  result?: string | Uint8Array;
+  type?: string;
+  sizeBytes?: number;
+  timing?: string;
+};
+
+export type Verdict = "ok" | "lost" | "gone";
+export const MORE = { empty: 0, jobs: 1, concurrency: 2, paused: 3 } as const;
+
+/** What a lane asks for in one turn. Limits in ms. */
+export type Ask = { slots: number; concurrency: number; limitMs: number; limits: string };
+
+export class Consumer {
+  constructor(
+    readonly redis: Connection,
+    readonly worker: WorkerId,
+  ) {}
+
+  /** Settles and takes in one round trip; may be sent again after a lost reply. */
+  async turn(service: ServiceName, settles: Settle[], ask: Ask) {
+    const values: ScriptValue[] = [];
+    for (const s of settles) {
+      values.push(
+        s.id,
+        s.token,
+        s.kind,
+        s.ttlMs,
+        Math.round(s.delayMs ?? 0),
+        s.entry ?? "",
+        s.error ?? "",
+        s.result ?? "",
+        s.type ?? "",
+        s.sizeBytes ?? "",
+        s.timing ?? "",
+      );
+    }
+    const [verdicts, flat, more] = await turnScript(
+      this.redis,
+      root(service),
+      {
+        worker: this.worker,
+        slots: ask.slots,
+        concurrency: ask.concurrency,
+        nonce: random62(8),
+        limit: ask.limitMs,
+        limits: ask.limits,
+        poison: POISON,
+      },
+      values,
+    );
+    const jobs: Taken[] = [];
+    for (let i = 0; i < flat.length; i += 9) {
+      jobs.push({
+        id: flat[i] as JobId,
+        token: flat[i + 1] as string,
+        operation: flat[i + 2] as string,
+        attempt: Number(flat[i + 3]),
+        run: Number(flat[i + 4]),
+        redeliveries: Number(flat[i + 5]),
+        deadline: Number(flat[i + 6]),
+        payload: flat[i + 7] as string,
+        options: flat[i + 8] as string,
+      });
+    }
+    return { verdicts: verdicts as Verdict[], jobs, more };
+  }
+
+  /**
+   * Waits until the service has a job and moves it to this worker's wake list; the next turn starts it.
+   * @param blocking  a connection of its own: nothing else may wait behind a blocked command
+   * @see https://redis.io/docs/latest/commands/blmove/ (its timeout is in seconds)
+   */
+  async block(blocking: Connection, service: ServiceName): Promise<boolean> {
+    const keys = keysOf(service);
+    const id = await blocking.blmove(keys.ready, keys.wake(this.worker), "RIGHT", "LEFT", String(BLOCK_MS / 1_000));
+    return id !== null;
+  }
+
+  /** Renews the lease. @returns ids whose cancel was asked for */
+  async beat(service: ServiceName): Promise<JobId[]> {
+    const [, ...cancels] = await beatScript(this.redis, root(service), { worker: this.worker });
+    return cancels as JobId[];
+  }
+
+  /** What Redis says this worker holds: started ids with their tokens, and how many wait to be started. */
+  async holding(service: ServiceName): Promise<{ held: Map<JobId, string>; waking: number }> {
+    const keys = keysOf(service);
+    const [ids, waking] = await Promise.all([
+      this.redis.smembers(keys.held(this.worker)),
+      this.redis.llen(keys.wake(this.worker)),
+    ]);
+    return { held: new Map(ids.map((id) => [id as JobId, ""])), waking };
+  }
+
+  /** The token and state that the record has now. */
+  async token(service: ServiceName, id: JobId): Promise<{ token: string; state: string }> {
+    const [token, state] = await this.redis.hmget(keysOf(service).job(id), FIELD.token, FIELD.state);
+    return { token: token ?? "", state: state ?? "" };
+  }
+
+  /** Tells the world about this worker, for display. */
+  async announce(info: WorkerInfo): Promise<void> {
+    await this.redis.hset(GLOBAL.workers, this.worker, JSON.stringify(info));
+  }
+  async leave(): Promise<void> {
+    await this.redis.hdel(GLOBAL.workers, this.worker);
+  }
+  /** Drops infos of workers that have not beaten for `maxAgeMs`. */
+  async forget(maxAgeMs: number): Promise<void> {
+    const all = await this.redis.hgetall(GLOBAL.workers);
+    for (const [id, text] of Object.entries(all)) {
+      if ((JSON.parse(text) as WorkerInfo).beatAt < Date.now() - maxAgeMs) await this.redis.hdel(GLOBAL.workers, id);
+    }
+  }
+
+  async register(services: string[]): Promise<void> {
+    if (services.length) await this.redis.sadd(GLOBAL.services, ...services);
+  }
+  async services(): Promise<ServiceName[]> {
+    return (await this.redis.smembers(GLOBAL.services)) as ServiceName[];
+  }
+  /** Workers that have a lease on the service, alive or not. */
+  async leased(service: ServiceName): Promise<WorkerId[]> {
+    return (await this.redis.zrange(keysOf(service).leases, 0, -1)) as WorkerId[];
+  }
+
+  /** One step of the reaper. @param once operations that may not run twice. @returns see lua/reap.lua */
+  reap(service: ServiceName, worker: WorkerId, leaseMs: number, ttlMs: number, once: string[]) {
+    return reapScript(this.redis, root(service), {
+      worker,
+      lease: leaseMs,
+      block: BLOCK_MS,
+      grace: leaseMs,
+      poison: POISON,
+      ttl: ttlMs,
+      once: ` ${once.join(" ")} `,
+    });
+  }
+
+  /** Queues what is due. @returns how many, and ms until the next one (-1 = none) */
+  promote(service: ServiceName) {
+    return promoteScript(this.redis, root(service), {});
+  }
+
+  /** Expired ids in a slice of an ended index. */
+  async expired(service: ServiceName, state: string, offset: number): Promise<{ seen: number; gone: JobId[] }> {
+    const [seen, ...gone] = await sweepScript(this.redis, root(service), { state, offset });
+    return { seen, gone: gone as JobId[] };
+  }
+  strike(service: ServiceName, state: string, ids: JobId[]) {
+    return sweepDropScript(this.redis, root(service), { state }, ids);
+  }
+  /** Lets go of canceled jobs that are still listed. */
+  async sweepGhosts(service: ServiceName, list: "ready" | "shelf", offset: number, ttlMs: number) {
+    const [seen, dropped] = await sweepGhostsScript(this.redis, root(service), { list, offset, ttl: ttlMs });
+    return { seen, dropped };
+  }
+  async ghosts(service: ServiceName): Promise<number> {
+    return Number((await this.redis.hget(keysOf(service).counts, "ghosts")) ?? 0);
+  }
+}
+
+/** Progress as the microservice reports it; any process may write it, the token decides. */
+export function reportProgress(
+  redis: Connection,
+  service: ServiceName,
+  id: JobId,
+  token: string,
+  progress: string,
+  message: string,
+) {
+  return progressScript(redis, root(service), { id, token, progress, message });
+}

@@ -1,0 +1,241 @@
+/** Verbs of those who look: one job's status or record, one service's counts. Nothing scans. */
+import { Fault, type JobError } from "../faults.ts";
+import {
+  type Attempt,
+  FIELD,
+  isTerminal,
+  type JobId,
+  type JobOptions,
+  type JobRecord,
+  type ServiceName,
+  type State,
+  serviceOf,
+} from "../jobs.ts";
+import { GLOBAL, keysOf, root } from "../keys.ts";
+import { type Connection, script } from "../script.ts";
+import { ANSWER_MS } from "./produce.ts";
+import { asFault, info, within } from "./redis.ts";
+
+type CountsReply = [...numbers: number[], flat: string[]];
+const countsScript = script<Record<never, never>, CountsReply>("counts", {});
+
+/** One service in figures. Times in ms since 1970. */
+export type Counts = {
+  now: number;
+  queued: number;
+  scheduled: number;
+  started: number;
+  finished: number;
+  failed: number;
+  canceled: number;
+  paused: boolean;
+  oldest: number | undefined;
+  seq: number;
+  head: number;
+  workers: number;
+  /** running totals since the start, and mean:<operation> in ms */
+  totals: Map<string, number>;
+};
+
+/** What a worker says of itself with each beat; for display. */
+export type WorkerInfo = {
+  id: string;
+  host: string;
+  pid: number;
+  version: string;
+  runtime: string;
+  startedAt: number;
+  beatAt: number;
+  state: "running" | "quiet" | "draining";
+  rssBytes: number;
+  /** by service: slots, jobs in hand, and why it is parked */
+  lanes: Record<string, { slots: number; busy: number; parked?: string; since?: number }>;
+};
+
+/** The part of a record that a status answer needs; `result` is the stored text. */
+export type Status = {
+  state: State;
+  rev: number;
+  result: string | undefined;
+  resultType: string;
+  resultSize: number | undefined;
+  error: JobError | undefined;
+  progress: number | undefined;
+  message: string | undefined;
+  attempt: number;
+  created: number;
+  started: number | undefined;
+  ended: number | undefined;
+  due: number | undefined;
+  sequence: number;
+  operation: string;
+};
+
+const STATUS_FIELDS = [
+  FIELD.state,
+  FIELD.rev,
+  FIELD.result,
+  FIELD.resultType,
+  FIELD.resultSize,
+  FIELD.error,
+  FIELD.progress,
+  FIELD.message,
+  FIELD.attempt,
+  FIELD.created,
+  FIELD.started,
+  FIELD.ended,
+  FIELD.due,
+  FIELD.sequence,
+  FIELD.operation,
+];
+
+const numberOf = (text: string | null | undefined) => (text === null || text === undefined ? undefined : Number(text));
+const json = <T>(text: string | null | undefined): T | undefined => {
+  try {
+    return text ? (JSON.parse(text) as T) : undefined;
+  } catch {
+    return undefined;
+  }
+};
+
+export class Inspector {
+  constructor(readonly redis: Connection) {}
+
+  /** Runs a read within the answer time. @throws Fault redis_* */
+  async ask<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await within(ANSWER_MS, work());
+    } catch (error) {
+      throw asFault(error);
+    }
+  }
+
+  /** @returns undefined when there is no such record */
+  async status(id: JobId): Promise<Status | undefined> {
+    const key = keysOf(serviceOf(id)).job(id);
+    const f = await this.ask(() => this.redis.hmget(key, ...STATUS_FIELDS));
+    if (!f[0]) return undefined;
+    const state = f[0] as State;
+    const ended = isTerminal(state);
+    return {
+      state,
+      rev: Number(f[1] ?? 0),
+      result: state === "finished" && !f[3] ? (f[2] ?? undefined) : undefined,
+      resultType: f[3] ?? "application/json",
+      resultSize: numberOf(f[4]) ?? (f[2] === null || f[2] === undefined ? undefined : f[2].length),
+      error: ended ? json(f[5]) : undefined,
+      progress: numberOf(f[6]),
+      message: f[7] ?? undefined,
+      attempt: Number(f[8] ?? 0),
+      created: Number(f[9]),
+      started: numberOf(f[10]),
+      ended: ended ? numberOf(f[11]) : undefined,
+      due: state === "scheduled" ? numberOf(f[12]) : undefined,
+      sequence: Number(f[13]),
+      operation: f[14] as string,
+    };
+  }
+
+  /** The whole record, result bytes and all. @returns undefined when there is none */
+  async record(id: JobId): Promise<JobRecord | undefined> {
+    const flat = await this.ask(() => this.redis.hgetallBuffer(keysOf(serviceOf(id)).job(id)));
+    if (!flat[FIELD.state]) return undefined;
+    const text = (field: string) => flat[field]?.toString();
+    const state = text(FIELD.state) as State;
+    const log = (text(FIELD.log) ?? "").split("\n").flatMap((line) => json<Attempt>(line) ?? []);
+    const started = numberOf(text(FIELD.started));
+    const ended = isTerminal(state) ? numberOf(text(FIELD.ended)) : undefined;
+    const worker = text(FIELD.token)?.split(".")[1] || undefined;
+    if (state === "finished" && started !== undefined && ended !== undefined) {
+      log.push({
+        attempt: Number(text(FIELD.attempt) ?? 1),
+        worker: worker ?? "",
+        started,
+        ended,
+        outcome: "finished",
+      });
+    }
+    const timing = text(FIELD.timing)?.split(",");
+    const inline = flat[FIELD.result];
+    return {
+      id,
+      service: serviceOf(id),
+      operation: text(FIELD.operation) as string,
+      state,
+      created: Number(text(FIELD.created)),
+      sequence: Number(text(FIELD.sequence)),
+      rev: Number(text(FIELD.rev) ?? 0),
+      priority: Number(text(FIELD.priority) ?? 5),
+      attempt: Number(text(FIELD.attempt) ?? 0),
+      redeliveries: Number(text(FIELD.redeliveries) ?? 0),
+      run: Number(text(FIELD.run) ?? 0),
+      payload: text(FIELD.payload),
+      options: json<JobOptions>(text(FIELD.options)) ?? {},
+      worker,
+      started,
+      deadline: state === "started" ? numberOf(text(FIELD.deadline)) : undefined,
+      ended,
+      due: state === "scheduled" ? numberOf(text(FIELD.due)) : undefined,
+      result: state === "finished" ? inline : undefined,
+      resultType: text(FIELD.resultType) ?? "application/json",
+      resultSize: numberOf(text(FIELD.resultSize)) ?? inline?.length,
+      resultInFile: flat[FIELD.resultSize] !== undefined,
+      error: isTerminal(state) ? json<JobError>(text(FIELD.error)) : undefined,
+      attempts: log,
+      timing: timing ? { firstByte: Number(timing[0]), lastByte: Number(timing[1]) } : undefined,
+      cancelAsked: state === "started" ? numberOf(text(FIELD.cancel)) : undefined,
+      progress: numberOf(text(FIELD.progress)),
+      message: text(FIELD.message),
+      batch: text(FIELD.batch),
+    };
+  }
+
+  /** Counts of one service in constant time. */
+  async counts(service: ServiceName): Promise<Counts> {
+    const r = await this.ask(() => countsScript(this.redis, root(service), {}));
+    const flat = r[12] as unknown as string[];
+    const totals = new Map<string, number>();
+    for (let i = 0; i < flat.length; i += 2) totals.set(flat[i] as string, Number(flat[i + 1]));
+    const n = r as unknown as number[];
+    return {
+      now: Number(n[0]),
+      queued: Number(n[1]),
+      scheduled: Number(n[2]),
+      started: Number(n[3]),
+      finished: Number(n[4]),
+      failed: Number(n[5]),
+      canceled: Number(n[6]),
+      paused: n[7] === 1,
+      oldest: Number(n[8]) || undefined,
+      seq: Number(n[9]),
+      head: Number(n[10]),
+      workers: Number(n[11]),
+      totals,
+    };
+  }
+
+  /** Workers whose last beat is younger than `maxAgeMs`. */
+  async workers(maxAgeMs: number): Promise<WorkerInfo[]> {
+    const all = await this.ask(() => this.redis.hgetall(GLOBAL.workers));
+    const since = Date.now() - maxAgeMs;
+    return Object.values(all)
+      .flatMap((text) => json<WorkerInfo>(text) ?? [])
+      .filter((w) => w.beatAt > since);
+  }
+
+  /** Redis's memory in bytes; `limit` 0 = none. undefined where INFO is barred. */
+  async memory(): Promise<{ used: number; limit: number } | undefined> {
+    const section = await this.ask(() => info(this.redis, "memory"));
+    if (!section) return undefined;
+    return { used: Number(section.get("used_memory")), limit: Number(section.get("maxmemory")) };
+  }
+
+  /** Round trip to Redis. @throws Fault redis_* */
+  async ping(): Promise<void> {
+    await this.ask(() => this.redis.ping());
+  }
+}
+
+/** The fault for an id that names no record. */
+export const noJob = (id: string) =>
+  new Fault("unknown_job", `There is no job ${id.slice(0, 120)}. It may have expired, or never existed.`);

@@ -1,0 +1,210 @@
+/**
+ * Verbs of those who want work done: submit, cancel, requeue.
+ * Submits that arrive within one turn of the event loop travel in one script call (performance.md §2).
+ */
+import { Fault } from "../faults.ts";
+import { type JobId, type JobOptions, type ServiceName, serviceOf } from "../jobs.ts";
+import { root } from "../keys.ts";
+import { type Connection, type ScriptValue, script } from "../script.ts";
+import { asFault, within } from "./redis.ts";
+
+const submitScript = script<{ maxQueued: "int"; idemTtl: "int" }, string[]>(
+  "submit",
+  { maxQueued: "int", idemTtl: "int" },
+  ["id", "op", "payload", "options", "pri", "due", "timeout", "ttl", "effects", "batch", "watched", "idem", "body"],
+);
+const cancelScript = script<{ id: "text"; ttl: "int" }, "canceled" | "asked" | "ended" | "gone">("cancel", {
+  id: "text",
+  ttl: "int",
+});
+const requeueScript = script<{ id: "text"; rev: "int" }, "ok" | "changed" | "state" | "gone">("requeue", {
+  id: "text",
+  rev: "int",
+});
+
+/** A job on its way in. Times in ms; 0 and undefined = the operation's own. */
+export type NewJob = {
+  id: JobId;
+  operation: string;
+  payload: string;
+  options?: JobOptions | undefined;
+  priority?: number | undefined;
+  /** ms since 1970 */
+  due?: number | undefined;
+  timeoutMs?: number | undefined;
+  ttlMs?: number | undefined;
+  /** effects of the end for elsewhere: c = callback, b = batch */
+  effects?: string | undefined;
+  batch?: string | undefined;
+  /** publish the end, because somebody waits from the start */
+  watched?: boolean | undefined;
+  /** hash of API key, service and Idempotency-Key, with the hash of the body */
+  idempotency?: { key: string; body: string } | undefined;
+};
+
+/** What became of a submit. `replayed`: the Idempotency-Key stands for this earlier job. */
+export type Submitted = { id: JobId; replayed: boolean };
+
+/** ms a client waits for Redis at most; contract: an answer within 2 s. */
+export const ANSWER_MS = 1_500;
+/** Bounds of one script call: a larger one would hold Redis for too long (rule 1). */
+export const BATCH_JOBS = 256;
+const BATCH_BYTES = 1_048_576;
+
+type Waiting = {
+  job: NewJob;
+  sent: boolean;
+  resolve: (reply: string) => void;
+  reject: (error: unknown) => void;
+};
+
+export class Producer {
+  private readonly queues = new Map<ServiceName, { waiting: Waiting[]; busy: boolean }>();
+
+  constructor(
+    private readonly redis: Connection,
+    private readonly limits: { maxQueued: number; idempotencyTtlMs: number; failureTtlMs: number },
+  ) {}
+
+  /**
+   * Accepts a job. When it returns, the job is in Redis.
+   * @throws Fault  backlog_full, idempotency_mismatch, memory_full: not accepted.
+   *                redis_*: if the job was sent its fate is unknown, and the problem carries `job_id`; if it was
+   *                never sent it leaves no ghost, and the problem says so.
+   */
+  async submit(job: NewJob): Promise<Submitted> {
+    const service = serviceOf(job.id);
+    const item = {} as Waiting;
+    const answer = new Promise<string>((resolve, reject) => Object.assign(item, { job, sent: false, resolve, reject }));
+    this.enqueue(service, item);
+    let reply: string;
+    try {
+      reply = await answer; // the flush answers every item within ANSWER_MS of its own call
+    } catch (error) {
+      if (!item.sent || isRefusal(error)) throw asFault(error, { accepted: "no" });
+      throw new Fault(
+        "redis_unreachable",
+        `Redis did not answer in time. Whether the job was accepted is unknown: look up ${job.id}, or send the request again with an Idempotency-Key.`,
+        { retryAfterS: 2, members: { job_id: job.id, accepted: "unknown" } },
+      );
+    }
+    return this.read(reply, job);
+  }
+
+  private read(reply: string, job: NewJob): Submitted {
+    if (reply === "ok") return { id: job.id, replayed: false };
+    if (reply.startsWith("=")) return { id: reply.slice(1) as JobId, replayed: true };
+    if (reply === "conflict") {
+      throw new Fault(
+        "idempotency_mismatch",
+        "This Idempotency-Key was used with another body. Use a new key for a new job.",
+      );
+    }
+    throw new Fault(
+      "backlog_full",
+      `${this.limits.maxQueued} jobs wait for ${serviceOf(job.id)} already. Try again later.`,
+      {
+        retryAfterS: 30,
+      },
+    );
+  }
+
+  private enqueue(service: ServiceName, item: Waiting): void {
+    let queue = this.queues.get(service);
+    if (!queue) {
+      queue = { waiting: [], busy: false };
+      this.queues.set(service, queue);
+    }
+    queue.waiting.push(item);
+    if (queue.busy) return;
+    queue.busy = true;
+    // setImmediate, measured: a microtask gathers too little, a timer waits too long.
+    setImmediate(() => void this.flush(service, queue));
+  }
+
+  /** Sends what waits, one call in flight a service, until nothing waits. */
+  private async flush(service: ServiceName, queue: { waiting: Waiting[]; busy: boolean }): Promise<void> {
+    while (queue.waiting.length > 0) {
+      const batch: Waiting[] = [];
+      let bytes = 0;
+      while (queue.waiting.length > 0 && batch.length < BATCH_JOBS) {
+        const next = queue.waiting[0] as Waiting;
+        bytes += next.job.payload.length;
+        if (batch.length > 0 && bytes > BATCH_BYTES) break;
+        queue.waiting.shift();
+        batch.push(next);
+      }
+      try {
+        const call = this.send(
+          service,
+          batch.map((item) => item.job),
+        );
+        for (const item of batch) item.sent = true;
+        const replies = await within(ANSWER_MS, call);
+        batch.forEach((item, i) => {
+          item.resolve(replies[i] as string);
+        });
+      } catch (error) {
+        const unsent = neverSent(error);
+        for (const item of batch) {
+          if (unsent) item.sent = false;
+          item.reject(error);
+        }
+        // Redis is away or silent: who waits behind this call gets its answer now, and is never sent.
+        if (!isRefusal(error)) for (const item of queue.waiting.splice(0)) item.reject(error);
+      }
+    }
+    queue.busy = false;
+  }
+
+  /** Sends jobs of one service in one script. At most BATCH_JOBS. */
+  send(service: ServiceName, jobs: NewJob[]): Promise<string[]> {
+    const values: ScriptValue[] = [];
+    for (const job of jobs) {
+      values.push(
+        job.id,
+        job.operation,
+        job.payload,
+        job.options && Object.keys(job.options).length > 0 ? JSON.stringify(job.options) : "",
+        job.priority === undefined || job.priority === 5 ? "" : job.priority,
+        job.due ?? 0,
+        job.timeoutMs ?? 0,
+        job.ttlMs ?? 0,
+        job.effects ?? "",
+        job.batch ?? "",
+        job.watched ? 1 : 0,
+        job.idempotency?.key ?? "",
+        job.idempotency?.body ?? "",
+      );
+    }
+    const { maxQueued, idempotencyTtlMs } = this.limits;
+    return submitScript(this.redis, root(service), { maxQueued, idemTtl: idempotencyTtlMs }, values);
+  }
+
+  /** @returns see lua/cancel.lua */
+  async cancel(id: JobId) {
+    try {
+      return await within(
+        ANSWER_MS,
+        cancelScript(this.redis, root(serviceOf(id)), { id, ttl: this.limits.failureTtlMs }),
+      );
+    } catch (error) {
+      throw asFault(error);
+    }
+  }
+
+  /** @param rev the record's rev that the caller saw. @returns see lua/requeue.lua */
+  async requeue(id: JobId, rev: number) {
+    try {
+      return await within(ANSWER_MS, requeueScript(this.redis, root(serviceOf(id)), { id, rev }));
+    } catch (error) {
+      throw asFault(error);
+    }
+  }
+}
+
+/** Redis itself said no, so nothing was written. */
+const isRefusal = (error: unknown) => error instanceof Error && error.name === "ReplyError";
+/** ioredis refused to send, because the connection was not there. */
+const neverSent = (error: unknown) =>
+  error instanceof Error && /isn't writeable|Connection is closed/.test(error.message);

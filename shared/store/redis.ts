@@ -1,0 +1,216 @@
+/**
+ * Connections to Redis, and what its errors mean to a client.
+ * Plain, Sentinel and Cluster run the same scripts: all keys of a service share one slot.
+ */
+import { Cluster, Redis, type RedisOptions } from "ioredis";
+import { Fault } from "../faults.ts";
+import { GLOBAL, PROTOCOL } from "../keys.ts";
+import { type Connection, defineScripts } from "../script.ts";
+
+/** ms; a BLMOVE never blocks longer, so a worker stops within it and a dead host's client gets nothing for long. */
+export const BLOCK_MS = 4_000;
+
+/**
+ * What a connection is for.
+ * - `request`: a gateway's. Fails at once when Redis is away and never sends a command later: a command that
+ *   waited in an offline queue would run after its 503 (a ghost job).
+ * - `work`: a worker's. Waits for Redis as long as it takes and sends again: every mutation is idempotent.
+ * - `block`: a worker's for BLMOVE alone. Its silence limit is longer than the block, and it has no command
+ *   timeout: both would drop a reply that carries a job.
+ */
+export type Purpose = "request" | "work" | "block";
+
+/** The reply mapping stays ioredis's own: this type keeps its constructors' overloads apart. */
+type Options = Omit<RedisOptions, "replyMapping">;
+
+const common: Options = {
+  lazyConnect: true,
+  connectTimeout: 3_000,
+  keepAlive: 15_000,
+  enableReadyCheck: true, // LOADING is "not ready", not an error to a client
+};
+
+const OPTIONS: Record<Purpose, Options> = {
+  request: {
+    ...common,
+    enableOfflineQueue: false,
+    maxRetriesPerRequest: 0,
+    autoResendUnfulfilledCommands: false,
+    socketTimeout: 5_000,
+    enableAutoPipelining: true,
+    retryStrategy: (times) => Math.min(100 * times, 1_000),
+  },
+  work: {
+    ...common,
+    maxRetriesPerRequest: null,
+    socketTimeout: 8_000,
+    retryStrategy: (times) => Math.min(100 * times, 1_000) * (0.5 + Math.random()),
+  },
+  block: {
+    ...common,
+    maxRetriesPerRequest: null,
+    socketTimeout: 3 * BLOCK_MS,
+    // Sent again after a reconnect it would block without its caller; the lane asks anew instead.
+    autoResendUnfulfilledCommands: false,
+    retryStrategy: (times) => Math.min(100 * times, 1_000) * (0.5 + Math.random()),
+  },
+};
+
+/** After a failover the old master answers READONLY: reconnect, and Sentinel names the new one. 1 = reconnect only. */
+const reconnectOnError = (error: Error) => (/^READONLY/.test(error.message) ? 1 : false);
+
+/**
+ * Opens a connection and teaches it the scripts. It connects by itself and reconnects for ever.
+ * @param url  redis:// · rediss:// · redis+sentinel://[:password@]host:26379,host:26379/master · redis+cluster://host:7000,host:7001
+ */
+export function connect(url: string, purpose: Purpose, name: string): Connection {
+  const options: Options = { ...OPTIONS[purpose], connectionName: name, reconnectOnError };
+  const redis = open(url, options, purpose);
+  defineScripts(redis);
+  redis.on("error", () => {}); // states are watched by `ready` and by each call's own error
+  redis.connect().catch(() => {});
+  return redis;
+}
+
+function open(url: string, options: Options, purpose: Purpose): Connection {
+  const m = /^(rediss?)\+(sentinel|cluster):\/\/(?:([^@/]*)@)?([^/]+)(?:\/([^?]*))?$/.exec(url);
+  if (!m) return new Redis(url, options);
+  const [, scheme, kind, credentials, hosts, path] = m;
+  const cut = credentials?.indexOf(":") ?? -1;
+  const login = credentials
+    ? {
+        ...(cut > 0 ? { username: decodeURIComponent(credentials.slice(0, cut)) } : {}),
+        password: decodeURIComponent(credentials.slice(cut + 1)),
+      }
+    : {};
+  const nodes = (hosts as string).split(",").map((host) => {
+    const [, name, port] = /^(.*?)(?::(\d+))?$/.exec(host) as RegExpExecArray;
+    return { host: name as string, port: Number(port ?? (kind === "sentinel" ? 26379 : 6379)) };
+  });
+  const tls = scheme === "rediss" ? { tls: {} } : {};
+  if (kind === "sentinel") {
+    const [master = "mymaster", db = "0"] = (path ?? "").split("/");
+    return new Redis({
+      ...options,
+      ...login,
+      ...tls,
+      sentinels: nodes,
+      name: master,
+      db: Number(db),
+      failoverDetector: true,
+    });
+  }
+  const { lazyConnect, retryStrategy, enableOfflineQueue, enableAutoPipelining, connectionName, ...redisOptions } =
+    options;
+  return new Cluster(nodes, {
+    redisOptions: { ...redisOptions, ...login, ...tls, ...(connectionName ? { connectionName } : {}) },
+    lazyConnect: true,
+    enableOfflineQueue: purpose !== "request",
+    enableAutoPipelining: enableAutoPipelining ?? false,
+    clusterRetryStrategy: (times) => Math.min(100 * times, 1_000),
+    // A command that meets a moved slot or a failing over master is sent again within this bound.
+    retryDelayOnFailover: 200,
+    retryDelayOnClusterDown: 200,
+    maxRedirections: purpose === "request" ? 6 : 64,
+    slotsRefreshTimeout: 2_000,
+  });
+}
+
+/** s; what a client is told to wait when Redis is away. */
+const AWAY_S = 2;
+
+/** Turns an error of ioredis into what a client is told. Never 404 or 500 because Redis is down. */
+export function asFault(error: unknown, members: Record<string, unknown> = {}): Fault {
+  if (error instanceof Fault) return error;
+  const text = error instanceof Error ? error.message : String(error);
+  const extra = { retryAfterS: AWAY_S, members };
+  if (/^OOM|maxmemory/.test(text)) {
+    return new Fault("memory_full", "Redis is at its memory limit; send the job again later.", {
+      ...extra,
+      retryAfterS: 30,
+    });
+  }
+  if (/^(READONLY|MISCONF|NOREPLICAS|NOAUTH|NOPERM|WRONGPASS)/.test(text)) {
+    return new Fault(
+      "redis_refuses",
+      `Redis refuses writes (${text.split(" ")[0]}); the operators must look at it.`,
+      extra,
+    );
+  }
+  return new Fault("redis_unreachable", "Redis does not answer; try again in a moment.", extra);
+}
+
+/**
+ * Fails when the answer takes too long, so that no client hangs on a silent Redis.
+ * The command itself may still arrive: the caller must treat it as unknown.
+ */
+export function within<T>(ms: number, work: Promise<T>): Promise<T> {
+  let timer: ReturnType<typeof setTimeout>;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(
+      () =>
+        reject(
+          new Fault("redis_unreachable", "Redis does not answer; try again in a moment.", { retryAfterS: AWAY_S }),
+        ),
+      ms,
+    );
+  });
+  return Promise.race([work, late]).finally(() => clearTimeout(timer));
+}
+
+/** Waits until the connection is ready. @throws Fault redis_unreachable after `ms` */
+export async function ready(redis: Connection, ms: number): Promise<void> {
+  if (redis.status === "ready") return;
+  await within(ms, new Promise<void>((done) => redis.once("ready", () => done())));
+}
+
+/** A Redis that must not be used, with what to do about it. */
+export class UnfitRedis extends Error {}
+
+/** An INFO section as a map; undefined where the deployment bars it. */
+export async function info(redis: Connection, section: string): Promise<Map<string, string> | undefined> {
+  try {
+    const node = redis instanceof Cluster ? (redis.nodes("master")[0] ?? redis) : redis;
+    const text = await (node as Redis).info(section);
+    return new Map(
+      text
+        .split(/\r?\n/)
+        .flatMap((line) =>
+          /^[^#].*:/.test(line) ? [[line.slice(0, line.indexOf(":")), line.slice(line.indexOf(":") + 1)] as const] : [],
+        ),
+    );
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Checks that this Redis keeps what it accepts, and that its protocol is ours (protocol.md §2, §4).
+ * @returns warnings: what could not be checked, or is allowed by ALLOW_VOLATILE
+ * @throws UnfitRedis
+ */
+export async function checkRedis(redis: Connection, allowVolatile: boolean): Promise<string[]> {
+  const warnings: string[] = [];
+  const [memory, persistence] = await Promise.all([info(redis, "memory"), info(redis, "persistence")]);
+  const policy = memory?.get("maxmemory_policy");
+  const appendOnly = persistence?.get("aof_enabled");
+  const wrong: string[] = [];
+  if (policy === undefined) warnings.push("maxmemory-policy could not be read (INFO is barred): it must be noeviction");
+  else if (policy !== "noeviction")
+    wrong.push(`maxmemory-policy is ${policy}, so Redis may evict jobs: set it to noeviction`);
+  if (appendOnly === undefined) warnings.push("appendonly could not be read (INFO is barred): it must be yes");
+  else if (appendOnly !== "1") wrong.push("appendonly is no, so a crash of Redis loses jobs: set it to yes");
+  if (wrong.length && !allowVolatile) {
+    throw new UnfitRedis(`${wrong.join("; ")}. (ALLOW_VOLATILE=1 starts all the same and shows it as degraded.)`);
+  }
+  warnings.push(...wrong);
+  await redis.hsetnx(GLOBAL.protocol, "major", PROTOCOL.major);
+  const [major, minor] = await redis.hmget(GLOBAL.protocol, "major", "minor");
+  if (Number(major) !== PROTOCOL.major) {
+    throw new UnfitRedis(
+      `this Redis holds jobs of protocol ${major}, this version speaks ${PROTOCOL.major}. Run the version that fits until its queues are empty, or use another Redis database.`,
+    );
+  }
+  if (Number(minor ?? -1) < PROTOCOL.minor) await redis.hset(GLOBAL.protocol, "minor", PROTOCOL.minor);
+  return warnings;
+}
