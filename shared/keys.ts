@@ -79,6 +79,8 @@ export const GLOBAL = {
   services: "lh:services" as Key<"set">,
   /** worker id → JSON of WorkerInfo; for display and for the clocks, never for a decision on a lease */
   workers: "lh:workers" as Key<"hash">,
-  /** channel; wake-ups are hints (rule 10) */
+  /** channel of ended jobs that somebody waits for; wake-ups are hints (rule 10) */
   events: "lh:events",
+  /** channel of running jobs whose cancel was asked for; the beat finds them too */
+  cancels: "lh:cancels",
 } as const;

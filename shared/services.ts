@@ -28,6 +28,8 @@ export type Operation = {
   backoffMs: number;
   /** whether a 500 is retried; mostly it is a fault of the input */
   retry500: boolean;
+  /** whether a call that ran into its time limit is tried again */
+  retryTimeout: boolean;
   /** what becomes of a job whose worker died: run again, or fail because it may not run twice */
   onOrphan: "retry" | "fail";
   /** life of a finished record; undefined = RESULT_TTL */
@@ -48,6 +50,7 @@ const DEFAULTS = {
   retries: 2,
   backoffMs: 2_000,
   retry500: false,
+  retryTimeout: false,
   onOrphan: "retry",
   resultTtlMs: undefined,
   files: [] as string[],
@@ -66,8 +69,20 @@ const lax = (schema: z.ZodType, convert: (text: string) => unknown) =>
   z.preprocess((value) => (typeof value === "string" ? convert(value) : value), schema);
 const TRUTHS: Record<string, boolean> = { true: true, false: false, "1": true, "0": false, yes: true, no: false };
 const bool = (fallback: boolean) => lax(z.boolean(), (text) => TRUTHS[text.toLowerCase()] ?? text).default(fallback);
+const asNumber = (text: string) => (text.trim() !== "" && Number.isFinite(Number(text)) ? Number(text) : text);
 const number = (fallback: number, schema: z.ZodNumber = z.number()) =>
-  lax(schema, (text) => (text.trim() !== "" && Number.isFinite(Number(text)) ? Number(text) : text)).default(fallback);
+  // json.ts keeps digits that a double cannot hold as a raw number; here a double is what the service gets
+  z
+    .preprocess(
+      (value) =>
+        typeof value === "string"
+          ? asNumber(value)
+          : value !== null && typeof value === "object" && "rawJSON" in value
+            ? Number(value.rawJSON)
+            : value,
+      schema,
+    )
+    .default(fallback);
 
 const file = (about: string) => z.string().min(1).describe(about);
 const nullable = <T extends z.ZodType>(schema: T) => schema.nullable().default(null as never);

@@ -26,7 +26,7 @@ if state == 'started' then
     call('HSET', job, 'x', now, 'v', rec.v + 1)
     call('SADD', K.cancels, id)
   end
-  call('PUBLISH', 'lh:events', 'cancel ' .. id)
+  call('PUBLISH', 'lh:cancels', id)
   return 'asked'
 end
 if state == 'queued' and call('ZREM', K.backlog, id) == 0 then

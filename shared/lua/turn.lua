@@ -5,7 +5,8 @@
 --
 -- KEYS[1] root
 -- ARGV[1] worker       text
--- ARGV[2] slots        int   jobs that the worker may hold in this service; 0 = take nothing
+-- ARGV[2] slots        int   jobs that the worker may hold in this service; 0 = take nothing;
+--                            -1 = take nothing and hand back what BLMOVE brought
 -- ARGV[3] concurrency  int   jobs that all workers together may hold; 0 = no limit
 -- ARGV[4] nonce        text  random, new for each call: the last part of the tokens given
 -- ARGV[5] limit        int   ms, the time limit of an operation that ARGV[6] does not name
@@ -23,7 +24,7 @@
 -- reply { verdicts, jobs, more }
 --   verdicts  one a settle: "ok" done, now or by an earlier sending of the same token; "lost" the token is not ours:
 --             nothing written, drop the work; "gone" no such record
---   jobs      flat: id, token, op, attempt, run, redeliveries, deadline, payload, options ("" = none)
+--   jobs      flat: id, token, op, attempt, run, redeliveries, deadline, created, payload, options ("" = none)
 --   more      1 = the queue still has jobs; 2 = concurrency is reached; 3 = paused; 0 = empty
 --
 -- It is told slots and counts what is held itself, so that a repeated call cannot overfill (rule 2).
@@ -179,12 +180,12 @@ local function start(id)
   if not pri then head = f[11] end
   local n = #jobs
   jobs[n + 1], jobs[n + 2], jobs[n + 3], jobs[n + 4], jobs[n + 5] = id, token, f[2], attempt, f[6] or 0
-  jobs[n + 6], jobs[n + 7], jobs[n + 8], jobs[n + 9] = f[7] or 0, deadline, f[3] or '', f[4] or ''
+  jobs[n + 6], jobs[n + 7], jobs[n + 8], jobs[n + 9], jobs[n + 10] = f[7] or 0, deadline, f[9], f[3] or '', f[4] or ''
   room = room - 1
 end
 
 local drops = 0
-while true do
+while slots ~= 0 do
   local id = call('RPOP', wake)
   if not id then break end
   if id == '' or (room > 0 and not stopped) then

@@ -45,6 +45,7 @@ export type Taken = {
   run: number;
   redeliveries: number;
   deadline: number;
+  created: number;
   payload: string;
   options: string;
 };
@@ -109,7 +110,7 @@ export class Consumer {
       values,
     );
     const jobs: Taken[] = [];
-    for (let i = 0; i < flat.length; i += 9) {
+    for (let i = 0; i < flat.length; i += 10) {
       jobs.push({
         id: flat[i] as JobId,
         token: flat[i + 1] as string,
@@ -118,8 +119,9 @@ export class Consumer {
         run: Number(flat[i + 4]),
         redeliveries: Number(flat[i + 5]),
         deadline: Number(flat[i + 6]),
-        payload: flat[i + 7] as string,
-        options: flat[i + 8] as string,
+        created: Number(flat[i + 7]),
+        payload: flat[i + 8] as string,
+        options: flat[i + 9] as string,
       });
     }
     return { verdicts: verdicts as Verdict[], jobs, more };
@@ -142,20 +144,30 @@ export class Consumer {
     return cancels as JobId[];
   }
 
-  /** What Redis says this worker holds: started ids with their tokens, and how many wait to be started. */
-  async holding(service: ServiceName): Promise<{ held: Map<JobId, string>; waking: number }> {
+  /** What Redis says this worker holds: started ids, and how many wait to be started. */
+  async holding(service: ServiceName): Promise<{ held: Set<JobId>; waking: number }> {
     const keys = keysOf(service);
     const [ids, waking] = await Promise.all([
       this.redis.smembers(keys.held(this.worker)),
       this.redis.llen(keys.wake(this.worker)),
     ]);
-    return { held: new Map(ids.map((id) => [id as JobId, ""])), waking };
+    return { held: new Set(ids as JobId[]), waking };
   }
 
   /** The token and state that the record has now. */
   async token(service: ServiceName, id: JobId): Promise<{ token: string; state: string }> {
     const [token, state] = await this.redis.hmget(keysOf(service).job(id), FIELD.token, FIELD.state);
     return { token: token ?? "", state: state ?? "" };
+  }
+
+  /** Notes that the service cannot be reached, once. @returns since when, ms */
+  async parked(service: ServiceName): Promise<number> {
+    const { counts } = keysOf(service);
+    await this.redis.hsetnx(counts, "parked", Date.now());
+    return Number(await this.redis.hget(counts, "parked"));
+  }
+  async unparked(service: ServiceName): Promise<void> {
+    await this.redis.hdel(keysOf(service).counts, "parked");
   }
 
   /** Tells the world about this worker, for display. */
@@ -181,7 +193,7 @@ export class Consumer {
   }
   /** Workers that have a lease on the service, alive or not. */
   async leased(service: ServiceName): Promise<WorkerId[]> {
-    return (await this.redis.zrange(keysOf(service).leases, 0, -1)) as WorkerId[];
+    return (await this.redis.zrange(keysOf(service).leases, "0", "-1")) as WorkerId[];
   }
 
   /** One step of the reaper. @param once operations that may not run twice. @returns see lua/reap.lua */

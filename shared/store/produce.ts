@@ -22,6 +22,8 @@ const requeueScript = script<{ id: "text"; rev: "int" }, "ok" | "changed" | "sta
   rev: "int",
 });
 
+const eraseScript = script<{ id: "text" }, "ok" | "listed" | "running" | "gone">("erase", { id: "text" });
+
 /** A job on its way in. Times in ms; 0 and undefined = the operation's own. */
 export type NewJob = {
   id: JobId;
@@ -182,21 +184,23 @@ export class Producer {
   }
 
   /** @returns see lua/cancel.lua */
-  async cancel(id: JobId) {
-    try {
-      return await within(
-        ANSWER_MS,
-        cancelScript(this.redis, root(serviceOf(id)), { id, ttl: this.limits.failureTtlMs }),
-      );
-    } catch (error) {
-      throw asFault(error);
-    }
+  cancel(id: JobId) {
+    return this.ask(cancelScript(this.redis, root(serviceOf(id)), { id, ttl: this.limits.failureTtlMs }));
   }
 
   /** @param rev the record's rev that the caller saw. @returns see lua/requeue.lua */
-  async requeue(id: JobId, rev: number) {
+  requeue(id: JobId, rev: number) {
+    return this.ask(requeueScript(this.redis, root(serviceOf(id)), { id, rev }));
+  }
+
+  /** Removes a terminal record before its time. @returns see lua/erase.lua */
+  erase(id: JobId) {
+    return this.ask(eraseScript(this.redis, root(serviceOf(id)), { id }));
+  }
+
+  private async ask<T>(work: Promise<T>): Promise<T> {
     try {
-      return await within(ANSWER_MS, requeueScript(this.redis, root(serviceOf(id)), { id, rev }));
+      return await within(ANSWER_MS, work);
     } catch (error) {
       throw asFault(error);
     }

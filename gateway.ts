@@ -1,0 +1,226 @@
+/**
+ * The gateway: takes jobs in over HTTP and tells what became of them. This file is the kernel's table of routes;
+ * everything else is mounted from shared/routes/.
+ */
+import process from "node:process";
+import type { Context } from "hono";
+import { allow, type Env, type Gateway, idOf, jsonText, newApp, recordText, statusText } from "./shared/app.ts";
+import { guard, isLoopback } from "./shared/auth.ts";
+import { type Config, ConfigError, readConfig } from "./shared/config.ts";
+import { Fault } from "./shared/faults.ts";
+import { health } from "./shared/health.ts";
+import { type JobId, serviceName, serviceOf } from "./shared/jobs.ts";
+import { parseJson } from "./shared/json.ts";
+import { problem } from "./shared/problem.ts";
+import { dashboard, routes } from "./shared/routes/index.ts";
+import { PortBusy, RUNTIME, type Server, serve } from "./shared/runtime.ts";
+import type { Connection } from "./shared/script.ts";
+import type { Operation } from "./shared/services.ts";
+import { etaS, Snapshots } from "./shared/snapshot.ts";
+import { Inspector, noJob } from "./shared/store/inspect.ts";
+import { Producer } from "./shared/store/produce.ts";
+import { checkRedis, connect, UnfitRedis } from "./shared/store/redis.ts";
+import { fit, fromHeaders, newJob, OPTIONS, readBody } from "./shared/submit.ts";
+
+type C = Context<Env>;
+
+/** The gateway's app over the parts of a deployment. A test calls `app.request` and needs no socket. */
+export function gatewayApp(gateway: Gateway, warnings: () => string[] = () => []) {
+  const { config, producer, inspector, snapshots } = gateway;
+  const app = newApp();
+
+  for (const op of config.registry.operations) app.post(op.route, (c) => submit(c, op));
+  app.get("/jobs/:id/status", async (c) => {
+    allow(gateway, c, "read");
+    const id = idOf(c.req.param("id"));
+    const status = await inspector.status(id);
+    if (!status) throw noJob(id);
+    return jsonText(statusText(id, serviceOf(id), status, gateway), 200, { "cache-control": "private, no-cache" });
+  });
+  app.get("/jobs/:id", async (c) => {
+    allow(gateway, c, "read");
+    const id = idOf(c.req.param("id"));
+    const record = await inspector.record(id);
+    if (!record) throw noJob(id);
+    return jsonText(recordText(record, gateway), 200, { "cache-control": "private, no-cache" });
+  });
+  app.post("/jobs/:id/cancel", (c) => cancel(c, idOf(c.req.param("id"))));
+  app.delete("/jobs/:id", (c) => remove(c, idOf(c.req.param("id"))));
+  app.post("/jobs/:id/requeue", (c) => requeue(c, idOf(c.req.param("id"))));
+  app.route("/", health(gateway, warnings));
+  for (const mounted of routes) app.route("/", mounted(gateway));
+  app.notFound((c) => {
+    const path = new URL(c.req.url).pathname;
+    return problem(
+      new Fault("unknown_route", `There is no ${c.req.method} ${path.slice(0, 200)}.${nearest(c.req.method, path)}`),
+      path,
+    );
+  });
+
+  async function submit(c: C, op: Operation): Promise<Response> {
+    const caller = allow(gateway, c, "submit");
+    const body = await readBody(c.req.raw, config.maxBodyBytes);
+    const options = fit(OPTIONS, c.req.query(), "The query");
+    await refuseWhenFull();
+    const job = newJob(op, parseJson(body, config.maxJsonDepth), options);
+    fromHeaders(job, c.req.raw.headers, caller, body);
+    const { id, replayed } = await producer.submit(job);
+    const state = snapshots.peek()?.services.find((s) => s.service === op.service);
+    const waitS = state ? etaS(state, op.name, state.counts.queued) : 1;
+    return jsonText(JSON.stringify({ job_id: id, status: job.due ? "scheduled" : "queued" }), 202, {
+      location: `/jobs/${id}`,
+      "retry-after": String(waitS),
+      ...(replayed ? { "idempotent-replayed": "true" } : {}),
+    });
+  }
+
+  /** From 80 % of maxmemory on nothing new comes in, so that what is running can still end (protocol.md §4). */
+  async function refuseWhenFull(): Promise<void> {
+    const memory = snapshots.peek()?.memory;
+    if (memory && memory.limit > 0 && memory.used > 0.8 * memory.limit) {
+      throw new Fault(
+        "memory_full",
+        "Redis has used 80 % of its memory; results must expire before more jobs are taken.",
+        {
+          retryAfterS: 30,
+        },
+      );
+    }
+  }
+
+  async function cancel(c: C, id: JobId): Promise<Response> {
+    allow(gateway, c, "submit");
+    const reply = await producer.cancel(id);
+    if (reply === "gone") throw noJob(id);
+    if (reply === "ended") throw new Fault("wrong_state", `Job ${id} has ended already; there is nothing to cancel.`);
+    return jsonText(JSON.stringify({ job_id: id, status: reply === "canceled" ? "canceled" : "canceling" }), 202);
+  }
+
+  async function remove(c: C, id: JobId): Promise<Response> {
+    allow(gateway, c, "submit");
+    const reply = await producer.erase(id);
+    if (reply === "gone") throw noJob(id);
+    if (reply === "running") return cancel(c, id);
+    return jsonText(
+      JSON.stringify({ job_id: id, status: reply === "ok" ? "erased" : "canceled" }),
+      reply === "ok" ? 200 : 202,
+    );
+  }
+
+  async function requeue(c: C, id: JobId): Promise<Response> {
+    allow(gateway, c, "submit");
+    for (let tries = 0; tries < 5; tries++) {
+      const status = await inspector.status(id);
+      if (!status) throw noJob(id);
+      if (status.state !== "failed" && status.state !== "canceled") {
+        throw new Fault("wrong_state", `Job ${id} is ${status.state}; only a failed or canceled job can be requeued.`);
+      }
+      const reply = await producer.requeue(id, status.rev);
+      if (reply === "ok") return jsonText(JSON.stringify({ job_id: id, status: "queued", requeued: true }));
+      if (reply === "gone") throw noJob(id);
+    }
+    throw new Fault("wrong_state", `Job ${id} changes too fast to be requeued; try again.`);
+  }
+
+  function nearest(method: string, path: string): string {
+    const known = [...new Set(app.routes.filter((r) => r.method === method).map((r) => r.path))];
+    const best = known.map((route) => ({ route, d: distance(path, route) })).sort((a, b) => a.d - b.d)[0];
+    return best && best.d <= Math.max(2, path.length / 3) ? ` Did you mean ${best.route}?` : " See /openapi.json.";
+  }
+  return app;
+}
+
+/** Edits between two short texts (Levenshtein), for a suggestion. */
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (let i = 1; i <= Math.min(a.length, 200); i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      next[j] = Math.min(
+        (row[j] as number) + 1,
+        (next[j - 1] as number) + 1,
+        (row[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1),
+      );
+    }
+    row = next;
+  }
+  return row[b.length] as number;
+}
+
+/** Puts the parts of a gateway together over one connection. */
+export function assemble(config: Config, redis: Connection): Gateway {
+  const inspector = new Inspector(redis);
+  return {
+    config,
+    inspector,
+    producer: new Producer(redis, config),
+    snapshots: new Snapshots(inspector, config.registry, config.leaseMs),
+    guard: guard(config),
+  };
+}
+
+async function main(): Promise<void> {
+  const config = readConfig(process.env);
+  if (config.apiKeys.length === 0 && config.allowedRanges.length === 0 && !isLoopback(config.host)) {
+    throw new ConfigError([
+      `HOST is ${config.host}, but there are no API_KEYS: without keys the gateway listens on loopback only. Set API_KEYS, or HOST=127.0.0.1`,
+    ]);
+  }
+  const redis = connect(config.redisUrl, "request", "longhaul-gateway");
+  let warnings: string[] = [];
+  // Checked each time a connection is ready: Redis may be away now, and another one may come back.
+  redis.on("ready", () => {
+    checkRedis(redis, config.allowVolatile).then(
+      async (found) => {
+        warnings = found;
+        for (const warning of found) console.log(`Redis: ${warning}`);
+        await redis.sadd("lh:services", ...[...config.registry.services.keys()].map(serviceName));
+      },
+      (error) => {
+        if (!(error instanceof UnfitRedis)) return;
+        console.error(`Redis cannot be used: ${error.message}`);
+        process.exit(1);
+      },
+    );
+  });
+  const gateway = assemble(config, redis);
+  const app = gatewayApp(gateway, () => warnings);
+  const servers: Server[] = [
+    serve((request, env) => app.fetch(request, env), config.port, config.host, config.maxBodyBytes),
+  ];
+  if (config.dashboardPort !== 0) {
+    const board = dashboard(gateway);
+    servers.push(
+      serve(
+        (request, env) => board.fetch(request, env),
+        config.dashboardPort,
+        config.dashboardHost,
+        config.maxBodyBytes,
+      ),
+    );
+  }
+  console.log(`gateway ready under ${RUNTIME}: http://${config.host}:${servers[0]?.port}`);
+  if (servers[1]) console.log(`dashboard: http://${config.dashboardHost}:${servers[1].port}`);
+  let stopping = false;
+  const stop = async () => {
+    if (stopping) process.exit(0);
+    stopping = true;
+    // Requests in hand get their answers; waits and event streams are cut after a moment and come again elsewhere.
+    await Promise.race([
+      Promise.all(servers.map((server) => server.stop(false))),
+      new Promise((done) => setTimeout(done, 2_000)),
+    ]);
+    process.exit(0);
+  };
+  process.on("SIGTERM", stop);
+  process.on("SIGINT", stop);
+}
+
+if (import.meta.main) {
+  main().catch((error) => {
+    if (error instanceof PortBusy)
+      console.error(`Port ${error.message} is taken. Set PORT or DASHBOARD_PORT to a free one.`);
+    else console.error(error instanceof ConfigError ? error.message : error);
+    process.exit(1);
+  });
+}

@@ -1,0 +1,7 @@
+/** The clocks that every worker runs, for all services. There is no leader to lose. */
+import type { Clock } from "./clock.ts";
+import { promote } from "./promote.ts";
+import { reap } from "./reap.ts";
+import { sweep } from "./sweep.ts";
+
+export const clocks: Clock[] = [promote, reap, sweep];

@@ -1,0 +1,438 @@
+/**
+ * One service's lane in one worker: takes jobs, makes the calls, settles them.
+ *
+ *   run()      turn ──▶ start calls ──▶ turn settles what is done and takes again …      one script in flight
+ *   blocker()  waits in BLMOVE while the queue is empty, on a connection of its own
+ *
+ * Crash windows, and who heals each:
+ *   BLMOVE moved an id, its reply was lost       the id lies in wake: the next turn starts it (reconcile asks for one)
+ *   turn took jobs, its reply was lost           they lie in held, unknown here: reconcile hands them back
+ *   the process died                             wake and held stay: another worker's reap, after the lease
+ *   the call is done, the settle not yet sent    stays in `done` until Redis answers: a settle may be sent twice
+ *   the lease was lost and another took the job  the settle reads "lost", or reconcile sees the foreign token: dropped
+ */
+import { mkdir, rename, writeFile } from "node:fs/promises";
+import { backoffMs, call, type Outcome } from "./call.ts";
+import type { JobError } from "./faults.ts";
+import type { JobId, JobOptions, ServiceName } from "./jobs.ts";
+import type { Operation } from "./services.ts";
+import { type Consumer, MORE, type Settle, type Taken } from "./store/consume.ts";
+
+export type LaneSettings = {
+  slots: number;
+  concurrency: number;
+  resultTtlMs: number;
+  failureTtlMs: number;
+  resultInlineBytes: number;
+  maxResultBytes: number;
+  resultsDir: string;
+  parkLimitMs: number;
+  gatewayUrl: string | undefined;
+};
+
+type Run = { job: Taken; started: number; abort: AbortController; why?: "cancel" | "drain" | "lost" };
+
+/** A result above this never goes inline, not even when the volume fails (rule 1: 4 MiB a settle script). */
+const MOST_INLINE = 4 * 1024 * 1024;
+const SETTLE_BATCH = 256;
+
+export class Lane {
+  readonly running = new Map<JobId, Run>();
+  /** takes nothing more (SIGTERM, or an operator) */
+  quiet = false;
+  /** takes nothing because Redis is nearly full */
+  held = false;
+  parked: { since: number; reason: string; probes: number } | undefined;
+  private done: Settle[] = [];
+  /** the queue may hold jobs: ask; otherwise the blocker waits for them */
+  private hungry = true;
+  private blocking = false;
+  private stopped = false;
+  private notBefore = 0;
+  private reconcileDue = false;
+  private strangers = new Map<JobId, string>();
+  private missing = new Set<JobId>();
+  private readonly limits: string;
+
+  constructor(
+    readonly service: ServiceName,
+    private readonly ops: Map<string, Operation>,
+    readonly settings: LaneSettings,
+    private readonly consumer: Consumer,
+    private readonly wait: () => Promise<boolean>,
+    private readonly log: (line: string) => void,
+  ) {
+    this.limits = [...ops.values()].map((op) => `${op.name}=${op.timeoutMs}`).join(" ");
+  }
+
+  /** Jobs in hand. */
+  get busy(): number {
+    return this.running.size;
+  }
+
+  private get taking(): boolean {
+    return !this.quiet && !this.held && !this.parked && !this.stopped;
+  }
+
+  /** Works until stop() was called and nothing is in hand. Outlives every outage of Redis. */
+  async run(): Promise<void> {
+    const blocker = this.blocker();
+    let failures = 0;
+    while (!this.stopped || this.running.size > 0 || this.done.length > 0) {
+      const room =
+        this.taking && this.hungry && this.running.size < this.settings.slots && Date.now() >= this.notBefore;
+      if (!room && this.done.length === 0 && !this.reconcileDue) {
+        await this.idle();
+        continue;
+      }
+      try {
+        if (this.reconcileDue) await this.reconcile();
+        else await this.turn(this.taking ? this.settings.slots - (this.blocking ? 1 : 0) : 0);
+        failures = 0;
+      } catch (error) {
+        // Settles stay in `done` and go out when Redis is back: nothing is dropped, no call is aborted.
+        if (failures++ === 0) this.log(`Redis: ${(error as Error).message}; trying on`);
+        await sleep(Math.min(100 * 2 ** Math.min(failures, 5), 2_000) * (0.5 + Math.random()));
+      }
+    }
+    await blocker;
+    await this.turn(-1).catch(() => {}); // hand back what BLMOVE may have brought; else the reaper does
+  }
+
+  private async turn(slots: number): Promise<void> {
+    const settles: Settle[] = [];
+    let bytes = 0;
+    for (const settle of this.done) {
+      bytes += settle.result?.length ?? 0;
+      if (settles.length >= SETTLE_BATCH || (settles.length > 0 && bytes > MOST_INLINE)) break;
+      settles.push(settle);
+    }
+    const { concurrency } = this.settings;
+    const { verdicts, jobs, more } = await this.consumer.turn(this.service, settles, {
+      slots,
+      concurrency,
+      limitMs: 3_600_000,
+      limits: this.limits,
+    });
+    this.done.splice(0, settles.length);
+    settles.forEach((settle, i) => {
+      this.running.delete(settle.id);
+      if (verdicts[i] !== "ok")
+        this.log(`${settle.id}: the result of ${settle.token} came too late (${verdicts[i]}); dropped`);
+    });
+    for (const job of jobs) this.start(job);
+    if (slots > 0) {
+      this.hungry = more === MORE.jobs;
+      if (more === MORE.concurrency) {
+        this.notBefore = Date.now() + 300;
+        this.hungry = true;
+        this.wakeIn(300);
+      }
+    }
+    if (this.done.length === 0 && !this.hungry) this.nudge(); // the blocker's turn
+  }
+
+  /** Waits in BLMOVE while the queue is empty; every return, a time-out too, leads to a turn (protocol.md §2). */
+  private async blocker(): Promise<void> {
+    while (!this.stopped && !this.quiet) {
+      if (!this.taking || this.hungry || this.running.size >= this.settings.slots) {
+        await this.idle();
+        continue;
+      }
+      this.blocking = true;
+      try {
+        await this.wait();
+      } catch {
+        await sleep(200 + 300 * Math.random());
+      }
+      this.blocking = false;
+      this.hungry = true;
+      this.nudge();
+    }
+  }
+
+  private start(job: Taken): void {
+    const run: Run = { job, started: Date.now(), abort: new AbortController() };
+    this.running.set(job.id, run);
+    this.work(run).then(
+      (settle) => {
+        if (run.why === "lost") this.running.delete(job.id);
+        else this.done.push(settle);
+        this.nudge();
+      },
+      (error) => {
+        // Nothing of ours may strand a job: what was not foreseen ends it with an error.
+        this.log(`${job.id}: ${error instanceof Error ? error.stack : error}`);
+        this.done.push(this.failed(run, { code: "bad_job", message: String(error), retryable: false }));
+        this.nudge();
+      },
+    );
+  }
+
+  private async work(run: Run): Promise<Settle> {
+    const { job } = run;
+    const op = this.ops.get(job.operation);
+    if (!op?.url) {
+      const message = `This worker does not know the operation ${job.operation}, or no address for it`;
+      return this.redelivered(run, { code: "bad_job", message, retryable: true }, 5_000);
+    }
+    const options = (job.options ? JSON.parse(job.options) : {}) as JobOptions;
+    const outcome = await call({
+      service: op.service,
+      url: op.url + op.path,
+      body: job.payload,
+      headers: this.headers(job, options),
+      timeoutMs: options.timeout ?? op.timeoutMs,
+      signal: run.abort.signal,
+      accepts: op.accepts,
+      maxResultBytes: this.settings.maxResultBytes,
+      retry500: op.retry500,
+      freshConnection: op.onOrphan !== "retry",
+    });
+    if (outcome.kind !== "refused" && outcome.kind !== "aborted" && this.parked) this.unpark(true);
+    return this.settleOf(run, op, options, outcome);
+  }
+
+  private headers(job: Taken, options: JobOptions): Record<string, string> {
+    const headers: Record<string, string> = {
+      "content-type": "application/json",
+      "x-job-id": job.id,
+      "x-job-attempt": String(job.attempt),
+      "x-job-deadline": new Date(job.deadline).toISOString(),
+      // stable over attempts; a requeue is a new wish, whose answer must not be replayed from a stored failure
+      "idempotency-key": job.run > 0 ? `${job.id}.${job.run}` : job.id,
+    };
+    if (this.settings.gatewayUrl)
+      headers["x-progress-url"] = `${this.settings.gatewayUrl}/jobs/${job.id}/progress?t=${job.token}`;
+    if (options.trace) headers.traceparent = options.trace;
+    if (options.traceState) headers.tracestate = options.traceState;
+    return headers;
+  }
+
+  /** contract.md §4: which outcome of a call becomes what. */
+  private async settleOf(run: Run, op: Operation, options: JobOptions, outcome: Outcome): Promise<Settle> {
+    const { job } = run;
+    switch (outcome.kind) {
+      case "finished":
+        return this.finished(run, op, outcome);
+      case "failed":
+        if (outcome.error.code === "timeout" && op.retryTimeout) return this.retried(run, op, options, outcome.error);
+        return this.failed(run, outcome.error);
+      case "retry":
+        return this.retried(run, op, options, outcome.error, outcome.retryAfterMs);
+      case "reset":
+        // The service may have run it: only an operation that may run twice is sent again.
+        if (op.onOrphan !== "retry") return this.failed(run, outcome.error);
+        return this.redelivered(run, outcome.error, backoffMs(job.redeliveries + 1, op.backoffMs));
+      case "refused":
+        this.park(outcome.error.message, op);
+        if (await this.givenUp(job)) {
+          return this.failed(run, { ...outcome.error, code: "service_unreachable", retryable: false });
+        }
+        return { id: job.id, token: job.token, kind: "return", ttlMs: this.settings.failureTtlMs };
+      case "aborted":
+        return {
+          id: job.id,
+          token: job.token,
+          kind: "return",
+          ttlMs: this.settings.failureTtlMs,
+          entry: this.entry(run, "canceled"),
+        };
+    }
+  }
+
+  private async finished(run: Run, op: Operation, outcome: Extract<Outcome, { kind: "finished" }>): Promise<Settle> {
+    const { job } = run;
+    const settle: Settle = {
+      id: job.id,
+      token: job.token,
+      kind: "finish",
+      ttlMs: op.resultTtlMs ?? this.settings.resultTtlMs,
+      entry: this.entry(run, "finished"),
+      type: outcome.type,
+      timing: `${Math.round(outcome.timing.firstByteMs)},${Math.round(outcome.timing.lastByteMs)}`,
+    };
+    const size = typeof outcome.result === "string" ? Buffer.byteLength(outcome.result) : outcome.result.byteLength;
+    if (size <= this.settings.resultInlineBytes) return { ...settle, result: outcome.result };
+    try {
+      await this.keep(job.id, outcome.result);
+      return { ...settle, sizeBytes: size };
+    } catch (error) {
+      this.log(`${job.id}: RESULTS_DIR: ${(error as Error).message}`);
+      if (size <= MOST_INLINE) return { ...settle, result: outcome.result };
+      const message = `The answer of ${size} bytes could not be written to RESULTS_DIR: ${(error as Error).message}`;
+      return this.retried(run, op, {}, { code: "result_lost", message, retryable: true });
+    }
+  }
+
+  /** Writes a large result to the volume, whole or not at all. */
+  private async keep(id: JobId, result: string | Uint8Array): Promise<void> {
+    const dir = `${this.settings.resultsDir}/${this.service}`;
+    const temporary = `${dir}/.${id}.${Math.random().toString(36).slice(2)}`;
+    await mkdir(dir, { recursive: true });
+    await writeFile(temporary, result, { flush: true });
+    await rename(temporary, `${dir}/${id}`);
+  }
+
+  private failed(run: Run, error: JobError): Settle {
+    const entry = this.entry(run, error.code, error);
+    return {
+      id: run.job.id,
+      token: run.job.token,
+      kind: "fail",
+      ttlMs: this.settings.failureTtlMs,
+      entry,
+      error: JSON.stringify(error),
+    };
+  }
+
+  private retried(run: Run, op: Operation, options: JobOptions, error: JobError, afterMs?: number): Settle {
+    if (run.job.attempt > (options.retries ?? op.retries)) return this.failed(run, error);
+    const delayMs = afterMs ?? backoffMs(run.job.attempt, options.backoff ?? op.backoffMs);
+    return { ...this.failed(run, error), kind: "retry", delayMs };
+  }
+
+  private redelivered(run: Run, error: JobError, delayMs: number): Settle {
+    return { ...this.failed(run, error), kind: "redeliver", delayMs };
+  }
+
+  private entry(run: Run, outcome: string, error?: JobError): string {
+    const { attempt } = run.job;
+    const message = error?.message.slice(0, 500);
+    return JSON.stringify({
+      attempt,
+      worker: this.consumer.worker,
+      started: run.started,
+      ended: Date.now(),
+      outcome,
+      ...(message ? { message } : {}),
+      ...(error?.http_status ? { http_status: error.http_status } : {}),
+    });
+  }
+
+  /** The service refuses connections: take nothing, probe with backoff, resume by itself. */
+  private park(reason: string, op: Operation): void {
+    if (this.parked || this.stopped) return;
+    this.parked = { since: Date.now(), reason, probes: 0 };
+    this.log(`${this.service}: parked, ${reason}`);
+    void this.consumer.parked(this.service).catch(() => {});
+    void this.probe(op);
+  }
+
+  private async probe(op: Operation): Promise<void> {
+    while (this.parked && !this.stopped) {
+      await sleep(backoffMs(++this.parked.probes, 1_000, 30_000) + 250);
+      if (!this.parked || this.stopped) return;
+      try {
+        const response = await fetch(`${op.url}/health`, { signal: AbortSignal.timeout(5_000), redirect: "manual" });
+        await response.body?.cancel();
+        this.unpark(true); // any answer at all: it listens again
+      } catch {
+        // Jobs that have waited for longer than PARK_LIMIT are taken to be failed: one probing job at a time.
+        if (await this.limitPassed().catch(() => false)) this.unpark(false);
+      }
+    }
+  }
+
+  /** @param reachable  false when only jobs that are due to fail are to be taken */
+  private unpark(reachable: boolean): void {
+    if (!this.parked) return;
+    if (reachable) {
+      this.log(`${this.service}: resumes`);
+      void this.consumer.unparked(this.service).catch(() => {});
+    }
+    this.parked = undefined;
+    this.hungry = true;
+    this.nudge();
+  }
+
+  private async limitPassed(): Promise<boolean> {
+    return Date.now() - (await this.consumer.parked(this.service)) > this.settings.parkLimitMs;
+  }
+
+  /** Whether a refused job has been refused for PARK_LIMIT. */
+  private async givenUp(job: Taken): Promise<boolean> {
+    if (Date.now() - job.created <= this.settings.parkLimitMs) return false;
+    return this.limitPassed().catch(() => false);
+  }
+
+  /**
+   * Compares what Redis says is held with what is in hand. Runs between turns, so no take of ours is in flight.
+   * A stranger counts at its second sight under the same token: then its take's reply was lost, and it goes back.
+   * What is missing counts when its record shows another token: only then the work is dropped (rule 4).
+   */
+  private async reconcile(): Promise<void> {
+    this.reconcileDue = false;
+    const { held, waking } = await this.consumer.holding(this.service);
+    const strangers = new Map<JobId, string>();
+    for (const id of held) {
+      if (this.running.has(id)) continue;
+      const { token, state } = await this.consumer.token(this.service, id);
+      if (state === "started" && this.strangers.get(id) === token) {
+        this.log(`${id}: taken but its reply was lost; handed back`);
+        this.done.push({ id, token, kind: "return", ttlMs: this.settings.failureTtlMs });
+      } else strangers.set(id, token);
+    }
+    this.strangers = strangers;
+    const missing = new Set<JobId>();
+    for (const [id, run] of this.running) {
+      if (held.has(id)) continue;
+      if (!this.missing.has(id)) missing.add(id);
+      else if ((await this.consumer.token(this.service, id)).token !== run.job.token) {
+        this.log(`${id}: another worker has it now; the call is dropped`);
+        run.why = "lost";
+        run.abort.abort();
+        this.done = this.done.filter((settle) => settle.id !== id);
+        this.running.delete(id);
+      }
+    }
+    this.missing = missing;
+    if (waking > 0 && !this.blocking) this.hungry = true;
+  }
+
+  /** Asks for a reconcile before the next turn. Called every second. */
+  sweep(): void {
+    this.reconcileDue = true;
+    this.nudge();
+  }
+
+  /** Closes the call of a job whose cancel was asked for; the settle then reads "canceled". */
+  cancel(id: JobId): void {
+    const run = this.running.get(id);
+    if (!run || run.why) return;
+    run.why = "cancel";
+    run.abort.abort();
+  }
+
+  /** Takes nothing more. */
+  hush(): void {
+    this.quiet = true;
+    this.nudge();
+  }
+
+  /** Ends the lane: with `now`, calls are closed and their jobs handed back without an attempt spent. */
+  stop(now: boolean): void {
+    this.quiet = true;
+    this.stopped = true;
+    if (now) {
+      for (const run of this.running.values()) {
+        run.why ??= "drain";
+        run.abort.abort();
+      }
+    }
+    this.nudge();
+  }
+
+  private waiters: (() => void)[] = [];
+  private idle(): Promise<void> {
+    return new Promise((done) => this.waiters.push(done));
+  }
+  private nudge(): void {
+    for (const waiter of this.waiters.splice(0)) waiter();
+  }
+  private wakeIn(ms: number): void {
+    setTimeout(() => this.nudge(), ms);
+  }
+}
+
+const sleep = (ms: number) => new Promise<void>((done) => setTimeout(done, ms));

@@ -1,0 +1,50 @@
+/**
+ * Paths that clients name. The gateway never rewrites them: each microservice maps /uploads/… by its own
+ * settings. Here they are only judged: what would leave the volumes is refused before a job exists.
+ */
+import { Fault, type FieldFault } from "./faults.ts";
+import type { Operation } from "./services.ts";
+
+/** The volumes as clients and microservices name them. */
+export const VOLUMES = ["/uploads", "/output", "/examples"] as const;
+
+/** Why a path may not be used, or undefined when it may. Relative ones are the microservice's to resolve. */
+export function pathFault(path: string): string | undefined {
+  if (path.includes("\0")) return "holds a NUL character";
+  if (path.includes("\\")) return "holds a backslash; use /";
+  if (path.length > 1024) return "is longer than 1024 characters";
+  let decoded = path;
+  try {
+    decoded = decodeURIComponent(path);
+  } catch {
+    // a lone % is a plain character of a file's name
+  }
+  for (const form of [path, decoded]) {
+    if (form.includes("\0") || form.split(/[/\\]/).includes("..")) return "must not contain ..";
+  }
+  if (path.startsWith("/") && !VOLUMES.some((volume) => path === volume || path.startsWith(`${volume}/`))) {
+    return `lies outside ${VOLUMES.join(", ")}`;
+  }
+  return undefined;
+}
+
+/** Every text in `value` under a path such as `clash_sets.*.a.*.file`, with its own path. */
+function textsAt(value: unknown, pattern: string[], at: string[] = []): { path: string; text: string }[] {
+  const [head, ...tail] = pattern;
+  if (head === undefined) return typeof value === "string" ? [{ path: at.join("."), text: value }] : [];
+  if (typeof value !== "object" || value === null) return [];
+  const entries = head === "*" ? Object.entries(value) : [[head, (value as Record<string, unknown>)[head]] as const];
+  return entries.flatMap(([key, child]) => textsAt(child, tail, [...at, key]));
+}
+
+/** Refuses a payload that names a file outside the volumes. @throws Fault invalid, with every such field */
+export function checkFiles(op: Operation, payload: Record<string, unknown>): void {
+  const errors: FieldFault[] = [];
+  for (const pattern of op.files) {
+    for (const { path, text } of textsAt(payload, pattern.split("."))) {
+      const fault = pathFault(text);
+      if (fault) errors.push({ path, message: `the path ${JSON.stringify(text.slice(0, 100))} ${fault}` });
+    }
+  }
+  if (errors.length > 0) throw new Fault("invalid", `${errors[0]?.path}: ${errors[0]?.message}.`, { errors });
+}

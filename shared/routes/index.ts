@@ -1,0 +1,8 @@
+/** The apps that are mounted on the gateway, and the dashboard's own. Each is one concern; none knows another. */
+import type { Hono } from "hono";
+import type { Env, Gateway } from "../app.ts";
+import { dashboard } from "./dashboard.ts";
+import { progress } from "./progress.ts";
+
+export const routes: ((gateway: Gateway) => Hono<Env>)[] = [progress];
+export { dashboard };

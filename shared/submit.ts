@@ -1,0 +1,165 @@
+/** From a request to a job: reads the body, checks it against the operation's schema, reads the options. */
+import { createHash } from "node:crypto";
+import { z } from "zod";
+import type { Caller } from "./auth.ts";
+import { durationMs, MAX_DURATION_MS } from "./config.ts";
+import { Fault, type FieldFault } from "./faults.ts";
+import { type JobOptions, newJobId, serviceName } from "./jobs.ts";
+import { checkFiles } from "./paths.ts";
+import type { Operation } from "./services.ts";
+import type { NewJob } from "./store/produce.ts";
+
+/** Reads a body with a limit that holds whatever Content-Length says. @throws Fault too_large, not_json */
+export async function readBody(request: Request, maxBytes: number): Promise<Uint8Array> {
+  const type = request.headers.get("content-type") ?? "";
+  if (type !== "" && !/^\s*application\/([\w.+-]+\+)?json\s*(;|$)/i.test(type)) {
+    throw new Fault("not_json", `Send the body as application/json, not ${type.slice(0, 100)}.`);
+  }
+  const declared = Number(request.headers.get("content-length") ?? 0);
+  const tooLarge = () =>
+    new Fault("too_large", `The body is larger than ${maxBytes} bytes (MAX_BODY_BYTES). Send large data as a file.`);
+  if (declared > maxBytes) throw tooLarge();
+  if (request.headers.get("content-length") !== null) {
+    const whole = new Uint8Array(await request.arrayBuffer());
+    if (whole.length > maxBytes) throw tooLarge();
+    return whole;
+  }
+  const parts: Uint8Array[] = [];
+  let size = 0;
+  if (request.body) {
+    for await (const part of request.body as unknown as AsyncIterable<Uint8Array>) {
+      size += part.length;
+      if (size > maxBytes) throw tooLarge();
+      parts.push(part);
+    }
+  }
+  return Buffer.concat(parts);
+}
+
+const duration = z.union([z.string(), z.number()]).transform((value, ctx) => {
+  const ms = durationMs(String(value));
+  if (ms !== undefined && ms <= MAX_DURATION_MS) return ms;
+  ctx.addIssue(`must be seconds, or a duration such as 30s, 5m or 2h, at most 30d; not ${JSON.stringify(value)}`);
+  return z.NEVER;
+});
+const whole = (min: number, max: number) => z.coerce.number().int().min(min).max(max);
+const tag = z.string().regex(/^[\w.:/-]{1,64}$/, "a tag may have letters, digits and _ . : / -, at most 64");
+
+/** Options of a job: query parameters of an operation's route, or fields of POST /jobs. Durations become ms. */
+export const OPTIONS = z.strictObject({
+  priority: whole(0, 9).optional(),
+  delay: duration.optional(),
+  run_at: z.iso.datetime({ offset: true, error: "must be an ISO 8601 time such as 2026-01-31T08:00:00Z" }).optional(),
+  timeout: duration.optional(),
+  retries: whole(0, 100).optional(),
+  backoff: duration.optional(),
+  result_ttl: duration.optional(),
+  tags: z
+    .union([z.array(tag).max(16), z.string().transform((text) => text.split(",").map((item) => item.trim()))])
+    .pipe(z.array(tag).max(16))
+    .optional(),
+  callback_url: z.string().optional(),
+  after: z.unknown().optional(),
+  on_dependency_failure: z.unknown().optional(),
+});
+export type Options = z.infer<typeof OPTIONS>;
+export const OPTION_NAMES = Object.keys(OPTIONS.shape);
+
+/** Zod's issues as a client reads them. */
+export const fieldFaults = (error: z.ZodError): FieldFault[] =>
+  error.issues.map((issue) => ({ path: issue.path.join("."), message: issue.message }));
+
+/** @throws Fault invalid, with every field; `what` names the thing in the sentence */
+export function fit<T>(schema: z.ZodType<T>, value: unknown, what: string): T {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  const errors = fieldFaults(result.error);
+  const first = errors[0] as FieldFault;
+  const more = errors.length > 1 ? ` (and ${errors.length - 1} more, see errors)` : "";
+  throw new Fault("invalid", `${what}: ${first.path === "" ? "" : `${first.path}: `}${first.message}${more}.`, {
+    errors,
+  });
+}
+
+/**
+ * Builds a job of an operation.
+ * @param payload  parsed, not yet checked
+ * @param options  checked
+ * @throws Fault invalid, not_supported, service_not_deployed, unknown_file
+ */
+export function newJob(op: Operation, payload: unknown, options: Options): NewJob {
+  if (!op.url) {
+    throw new Fault(
+      "service_not_deployed",
+      `The service ${op.service} is not deployed here; its address is not configured.`,
+    );
+  }
+  for (const name of ["after", "on_dependency_failure"] as const) {
+    if (options[name] !== undefined) throw new Fault("not_supported", `The option ${name} is not supported yet.`);
+  }
+  if (typeof payload !== "object" || payload === null || Array.isArray(payload)) {
+    throw new Fault("invalid", `The body of ${op.route} must be a JSON object.`, {
+      errors: [{ path: "", message: "expected an object" }],
+    });
+  }
+  const checked = fit(op.schema, payload, op.route);
+  checkFiles(op, checked);
+  if (options.timeout !== undefined && options.timeout > op.timeoutMs) {
+    throw new Fault("invalid", `timeout: ${op.name} may run for ${op.timeoutMs / 1000} s at most.`, {
+      errors: [{ path: "timeout", message: `at most ${op.timeoutMs / 1000} s` }],
+    });
+  }
+  if (options.timeout === 0) {
+    throw new Fault("invalid", "timeout: must be longer than 0.", {
+      errors: [{ path: "timeout", message: "must be longer than 0" }],
+    });
+  }
+  const kept: JobOptions = {};
+  if (options.timeout !== undefined) kept.timeout = options.timeout;
+  if (options.retries !== undefined) kept.retries = options.retries;
+  if (options.backoff !== undefined) kept.backoff = options.backoff;
+  if (options.result_ttl !== undefined) kept.resultTtl = options.result_ttl;
+  if (options.tags?.length) kept.tags = options.tags;
+  const due = options.run_at ? Date.parse(options.run_at) : options.delay ? Date.now() + options.delay : undefined;
+  if (due !== undefined && due > Date.now() + 12 * MAX_DURATION_MS) {
+    throw new Fault("invalid", "run_at: lies more than 360 days ahead.", {
+      errors: [{ path: "run_at", message: "at most 360 days ahead" }],
+    });
+  }
+  return {
+    id: newJobId(serviceName(op.service)),
+    operation: op.name,
+    payload: JSON.stringify(checked),
+    options: kept,
+    priority: options.priority,
+    due,
+    timeoutMs: options.timeout,
+    // a life of 0 would erase the result before anybody reads it
+    ttlMs: options.result_ttl === undefined ? undefined : Math.max(1_000, options.result_ttl),
+  };
+}
+
+const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
+
+/** Adds what the request's headers say: trace and idempotency. @param body what an Idempotency-Key stands for */
+export function fromHeaders(job: NewJob, headers: Headers, caller: Caller, body: Uint8Array | string): NewJob {
+  const trace = headers.get("traceparent");
+  if (trace && TRACEPARENT.test(trace)) {
+    const state = headers.get("tracestate");
+    job.options = { ...job.options, trace, ...(state && state.length <= 512 ? { traceState: state } : {}) };
+  }
+  const key = headers.get("idempotency-key");
+  if (key !== null) {
+    if (key === "" || key.length > 255) {
+      throw new Fault("bad_request", "Idempotency-Key must have 1 to 255 characters.");
+    }
+    const hash = (...parts: (string | Uint8Array)[]) => {
+      const h = createHash("sha256");
+      for (const part of parts) h.update(part).update("\0");
+      return h.digest("base64url").slice(0, 27);
+    };
+    // scope: the API key and the service (the key in Redis is the service's own)
+    job.idempotency = { key: hash(caller.key, key), body: hash(job.operation, body) };
+  }
+  return job;
+}

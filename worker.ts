@@ -1,0 +1,210 @@
+/**
+ * A worker: lanes, beat, reconcile, clocks, signals.
+ *
+ *   boot      configuration → Redis fit? → a lane for each service that has an address → beats, clocks
+ *   SIGTERM   lanes take nothing more → calls end by themselves within DRAIN_TIMEOUT → the rest is handed back
+ *   again     everything is handed back at once
+ */
+import { hostname } from "node:os";
+import process from "node:process";
+import { Redis } from "ioredis";
+import { clocks } from "./shared/clocks/index.ts";
+import { type Config, ConfigError, readConfig } from "./shared/config.ts";
+import { type JobId, newWorkerId, type ServiceName, serviceName } from "./shared/jobs.ts";
+import { GLOBAL } from "./shared/keys.ts";
+import { Lane } from "./shared/lane.ts";
+import { liftCallCap, RUNTIME } from "./shared/runtime.ts";
+import { Consumer } from "./shared/store/consume.ts";
+import type { WorkerInfo } from "./shared/store/inspect.ts";
+import { checkRedis, connect, info, UnfitRedis } from "./shared/store/redis.ts";
+import { VERSION } from "./shared/version.ts";
+
+const callCap = liftCallCap();
+const worker = newWorkerId();
+const log = (line: string) => console.log(`${new Date().toISOString()} worker ${worker}: ${line}`);
+const fail = (message: string): never => {
+  console.error(message);
+  process.exit(1);
+};
+
+let config: Config;
+try {
+  config = readConfig(process.env);
+} catch (error) {
+  fail(error instanceof ConfigError ? error.message : String(error));
+}
+
+const services = config!.registry
+  .deployed()
+  .filter((name) => config.workerServices.length === 0 || config.workerServices.includes(name));
+if (services.length === 0)
+  fail("No service has an address. Set one, for example IFCCONVERT_URL, or SERVICES=services.json.");
+const slotsOf = (name: string) =>
+  config.workerSlots.get(name) ?? config.workerSlots.get("*") ?? config.registry.lane(name).slots;
+const calls = services.reduce((sum, name) => sum + slotsOf(name), 0);
+if (calls > callCap)
+  fail(
+    `${calls} slots, but this process may make ${callCap} calls at once: raise BUN_CONFIG_MAX_HTTP_REQUESTS or lower WORKER_SLOTS.`,
+  );
+
+const redis = connect(config!.redisUrl, "work", `longhaul-worker-${worker}`);
+const events = connect(config!.redisUrl, "work", `longhaul-events-${worker}`);
+const consumer = new Consumer(redis, worker);
+try {
+  for (const warning of await checkRedis(redis, config!.allowVolatile)) log(`Redis: ${warning}`);
+} catch (error) {
+  if (error instanceof UnfitRedis) fail(`Redis cannot be used: ${error.message}`);
+  throw error;
+}
+await consumer.register(services);
+
+/** A lane with its own blocking connection. */
+function laneOf(name: ServiceName): { lane: Lane; unblock(): Promise<void> } {
+  const blocking = connect(config.redisUrl, "block", `longhaul-block-${worker}`);
+  const lane = new Lane(
+    name,
+    new Map((config.registry.services.get(name) ?? []).map((op) => [op.name, op])),
+    {
+      ...config,
+      slots: slotsOf(name),
+      concurrency: config.registry.lane(name).concurrency,
+    },
+    consumer,
+    () => consumer.block(blocking, name),
+    log,
+  );
+  return {
+    lane,
+    // Ends a BLMOVE without breaking its connection, so that nothing it moves is stranded until a lease ends.
+    async unblock() {
+      if (!(blocking instanceof Redis)) return;
+      const mine = String(await redis.client("LIST"))
+        .split("\n")
+        .filter((line) => line.includes(`name=longhaul-block-${worker} `));
+      for (const line of mine) await redis.client("UNBLOCK", Number(/id=(\d+)/.exec(line)?.[1]));
+    },
+  };
+}
+
+const lanes = services.map((name) => laneOf(serviceName(name)));
+const done = Promise.all(lanes.map(({ lane }) => lane.run()));
+let state: WorkerInfo["state"] = "running";
+const startedAt = Date.now();
+
+/** Runs `step` for ever, `everyMs` apart with jitter, whatever happens to it. */
+let over = false;
+const loops: Promise<void>[] = [];
+function every(everyMs: number, step: () => Promise<void>, name: string): void {
+  const loop = async () => {
+    let failing = false;
+    while (!over) {
+      try {
+        await step();
+        failing = false;
+      } catch (error) {
+        if (!failing) log(`${name}: ${(error as Error).message}; trying on`);
+        failing = true;
+      }
+      await new Promise<void>((next) => setTimeout(next, everyMs * (0.75 + Math.random() / 2)));
+    }
+  };
+  loops.push(loop());
+}
+
+// Rule 4: who may judge others dead. A beat that fails starts the count anew; so does a lost connection.
+let unbrokenSince = Number.POSITIVE_INFINITY;
+redis.on("close", () => {
+  unbrokenSince = Number.POSITIVE_INFINITY;
+});
+const mayReap = () => Date.now() - unbrokenSince > config.leaseMs;
+
+const describe = (): WorkerInfo => ({
+  id: worker,
+  host: hostname(),
+  pid: process.pid,
+  version: VERSION,
+  runtime: RUNTIME,
+  startedAt,
+  beatAt: Date.now(),
+  state,
+  rssBytes: process.memoryUsage().rss,
+  lanes: Object.fromEntries(
+    lanes.map(({ lane }) => [
+      lane.service,
+      {
+        slots: lane.settings.slots,
+        busy: lane.busy,
+        ...(lane.parked ? { parked: lane.parked.reason, since: lane.parked.since } : {}),
+      },
+    ]),
+  ),
+});
+
+const beatMs = config!.leaseMs / 6;
+every(
+  beatMs,
+  async () => {
+    try {
+      await Promise.all(
+        lanes.map(async ({ lane }) => {
+          for (const id of await consumer.beat(lane.service)) lane.cancel(id);
+        }),
+      );
+      await consumer.announce(describe());
+      if (!Number.isFinite(unbrokenSince)) unbrokenSince = Date.now();
+    } catch (error) {
+      unbrokenSince = Number.POSITIVE_INFINITY;
+      throw error;
+    }
+  },
+  "beat",
+);
+every(
+  1_000,
+  async () => {
+    for (const { lane } of lanes) lane.sweep();
+  },
+  "reconcile",
+);
+// Takes stop at 90 % of Redis's memory: what is running must still find room for its result (protocol.md §4).
+every(
+  2_000,
+  async () => {
+    const memory = await info(redis, "memory");
+    const used = Number(memory?.get("used_memory") ?? 0);
+    const limit = Number(memory?.get("maxmemory") ?? 0);
+    const full = limit > 0 && used > 0.9 * limit;
+    for (const { lane } of lanes) lane.held = full;
+  },
+  "memory",
+);
+for (const clock of clocks) every(clock.everyMs, () => clock.step({ consumer, config, mayReap, log }), clock.name);
+every(60_000, () => consumer.forget(10 * config.leaseMs), "forget");
+
+events.subscribe(GLOBAL.cancels).catch(() => {});
+events.on("message", (_channel, id) => {
+  for (const { lane } of lanes) lane.cancel(id as JobId);
+});
+
+let signals = 0;
+async function shutdown(): Promise<void> {
+  if (++signals === 2) for (const { lane } of lanes) lane.stop(true);
+  if (signals > 1) return;
+  state = "draining";
+  const busy = lanes.reduce((sum, { lane }) => sum + lane.busy, 0);
+  log(`draining: ${busy} calls have ${config.drainMs / 1000} s to end; a second signal hands them back at once`);
+  for (const { lane } of lanes) lane.stop(false);
+  await lanes[0]?.unblock().catch(() => {});
+  const timer = setTimeout(() => {
+    for (const { lane } of lanes) lane.stop(true);
+  }, config.drainMs);
+  await done;
+  clearTimeout(timer);
+  over = true;
+  await consumer.leave().catch(() => {});
+  log("stopped");
+  process.exit(0);
+}
+process.on("SIGTERM", shutdown);
+process.on("SIGINT", shutdown);
+log(`ready under ${RUNTIME}: ${services.map((name) => `${name}×${slotsOf(name)}`).join(", ")}`);
