@@ -14,6 +14,8 @@ import { run } from "./lib/work.ts";
 
 const Payload = z.object({ filename: path, output_filename: path });
 
+const WORK = join(import.meta.dir, "lib/tojson.ts");
+
 export const app = service();
 
 app.post("/ifc2json", async (c) => {
@@ -23,10 +25,10 @@ app.post("/ifc2json", async (c) => {
   const target = outputFile(p.output_filename, join(output.dir, "json"), [input]);
   const { answer } = await writing([target], ([partial]) => {
     const job: JsonJob = { input, partial: partial! };
-    return run<{ entities: number }>(join(import.meta.dir, "lib/tojson.ts"), job, c.req.raw.signal, progressTo(c));
+    return run<{ entities: number }>(WORK, job, c.req.raw.signal, progressTo(c));
   });
   // The message is the file's name, as clients of the pipeline expect.
   return c.json({ success: true, message: p.output_filename, output_path: shared(target), ...answer });
 });
 
-if (import.meta.main) serve("ifc2json", app);
+if (import.meta.main) serve("ifc2json", app, WORK);

@@ -35,6 +35,8 @@ const Payload = z.object({
   max_cluster_distance: z.number().positive().default(5),
 });
 
+const WORK = join(import.meta.dir, "lib/clash.ts");
+
 export const app = service();
 
 app.post("/ifcclash", async (c) => {
@@ -56,9 +58,9 @@ app.post("/ifcclash", async (c) => {
       ...{ checkAll: p.check_all, allowTouching: p.allow_touching },
       groupWithin: p.smart_grouping ? p.max_cluster_distance : null,
     };
-    return run<ClashSet[]>(join(import.meta.dir, "lib/clash.ts"), job, c.req.raw.signal, progressTo(c));
+    return run<ClashSet[]>(WORK, job, c.req.raw.signal, progressTo(c));
   });
   return c.json({ success: true, result: answer, output_path: shared(target) });
 });
 
-if (import.meta.main) serve("ifcclash", app);
+if (import.meta.main) serve("ifcclash", app, WORK);

@@ -58,6 +58,8 @@ function typeNames(filter: string[] | null | undefined): string[] {
   return words.filter((word) => word.toLowerCase() !== "entities");
 }
 
+const WORK = join(import.meta.dir, "lib/convert.ts");
+
 export const app = service();
 
 app.post("/ifcconvert", async (c) => {
@@ -86,7 +88,7 @@ app.post("/ifcconvert", async (c) => {
         ...{ input, partials, finals, format, verbose: p.verbose },
         ...{ weld: p.weld_vertices, world: p.use_world_coords, fileUnits: p.convert_back_units },
       };
-      return run<ConvertResult>(join(import.meta.dir, "lib/convert.ts"), job, c.req.raw.signal, progressTo(c));
+      return run<ConvertResult>(WORK, job, c.req.raw.signal, progressTo(c));
     });
     await writeLog(withNotes(stdout), stderr);
     return c.json({
@@ -103,4 +105,4 @@ app.post("/ifcconvert", async (c) => {
   }
 });
 
-if (import.meta.main) serve("ifcconvert", app);
+if (import.meta.main) serve("ifcconvert", app, WORK);

@@ -10,6 +10,14 @@ export type Line = { expressID: number; type: number; [attribute: string]: unkno
 const START = "ISO-10303-21;";
 const END = "END-ISO-10303-21;";
 
+/** Loaded with this module, so that a process kept ready has it. */
+const engine = (async () => {
+  const api = new WebIFC.IfcAPI();
+  await api.Init(undefined, true);
+  api.SetLogLevel(WebIFC.LogLevel.LOG_LEVEL_ERROR);
+  return api;
+})();
+
 export class Model {
   private constructor(
     readonly api: WebIFC.IfcAPI,
@@ -30,9 +38,7 @@ export class Model {
     const fd = openSync(path, "r");
     try {
       checkEnvelope(fd, corrupt);
-      const api = new WebIFC.IfcAPI();
-      await api.Init(undefined, true);
-      api.SetLogLevel(WebIFC.LogLevel.LOG_LEVEL_ERROR);
+      const api = await engine;
       let id: number;
       try {
         // COORDINATE_TO_ORIGIN moves a model by its first vertex, so that two files of one building no longer fit
@@ -111,8 +117,9 @@ const PREFIX: Record<string, number> = {
 };
 
 function readAt(fd: number, offset: number, size: number): Uint8Array {
-  const bytes = new Uint8Array(size);
-  return bytes.subarray(0, readSync(fd, bytes, 0, size, offset));
+  // web-ifc asks for 64 MiB whatever the file's size.
+  const bytes = new Uint8Array(Math.max(0, Math.min(size, fstatSync(fd).size - offset)));
+  return bytes.subarray(0, readSync(fd, bytes, 0, bytes.length, offset));
 }
 
 /** web-ifc reads a file that is cut short without a word, and would convert the half it has. */

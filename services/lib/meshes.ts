@@ -36,7 +36,10 @@ export interface Element {
 }
 
 /** What a viewer never wants to see unless it is asked for by name. */
-const UNSEEN = ["IfcFeatureElementSubtraction", "IfcSpace", "IfcVirtualElement", "IfcAnnotation", "IfcGrid"];
+const UNSEEN = [
+  ...["IfcFeatureElementSubtraction", "IfcVirtualElement", "IfcAnnotation", "IfcGrid"],
+  ...["IfcSpace", "IfcSpatialZone"], // volumes that would hide the building
+];
 
 /**
  * Ids of the products to take.

@@ -3,7 +3,7 @@ import { type Context, Hono } from "hono";
 import { HTTPException } from "hono/http-exception";
 import * as z from "zod";
 import { Fault, messageOf } from "./fault.ts";
-import { type Progress, stopAll } from "./work.ts";
+import { keepWarm, type Progress, stopAll } from "./work.ts";
 
 /** A Hono app with GET /health, and errors as `{"detail": "one readable sentence"}`. */
 export function service(): Hono {
@@ -75,8 +75,9 @@ export function progressTo(c: Context): (progress: Progress) => void {
 /**
  * Serves the app on HOST:PORT (default 127.0.0.1:80; a container needs HOST=0.0.0.0) until SIGTERM or SIGINT.
  * Call it only where `import.meta.main`, so that tests can import the app.
+ * @param work  the work file, of which a process is kept ready
  */
-export function serve(name: string, app: Hono): void {
+export function serve(name: string, app: Hono, work: string): void {
   const server = Bun.serve({
     hostname: process.env.HOST || "127.0.0.1",
     port: Number(process.env.PORT ?? 80),
@@ -85,6 +86,7 @@ export function serve(name: string, app: Hono): void {
     maxRequestBodySize: 16 * 1024 * 1024,
     fetch: app.fetch,
   });
+  keepWarm(work);
   console.log(`${name} listens on http://${server.hostname}:${server.port}`);
 
   // Without a handler PID 1 of a container ignores SIGTERM. Calls are cut rather than drained: a conversion outlives

@@ -185,7 +185,25 @@ export function gap(a: Solid, b: Solid, limit: number): Near | undefined {
   ];
   const found = a.bvh.closestPointToGeometry(b.geometry, IDENTITY, on1, on2, 0, limit);
   if (!found || found.distance >= limit) return undefined;
+  // For coplanar triangles the library says 0 and gives the origin as the point: look for a real one.
+  if (found.distance === 0 && a.nearest(on1.point).distance > TOUCH_M) {
+    return (
+      touch(a, b) ?? touch(b, a) ?? { distance: 0, p1: a.nearest(on1.point).point, p2: b.nearest(on1.point).point }
+    );
+  }
   return { distance: found.distance, p1: on1.point, p2: on2.point };
+}
+
+/** A point of a face or corner of `a` that lies on the surface of `b`, for solids that are known to touch. */
+function touch(a: Solid, b: Solid): Near | undefined {
+  const common = a.box.clone().intersect(b.box).expandByScalar(TOUCH_M);
+  for (const triangle of a.trianglesIn(common)) {
+    const middle = clippedCentre(triangle, common);
+    for (const point of middle ? [middle, ...triangle] : triangle) {
+      if (b.nearest(point).distance <= TOUCH_M) return { distance: 0, p1: point, p2: point };
+    }
+  }
+  return undefined;
 }
 
 export const middleOf = (p1: Vector3, p2: Vector3): Vector3 => new Line3(p1, p2).getCenter(new Vector3());

@@ -38,7 +38,17 @@ export class WorkFault extends Fault {
   }
 }
 
-const running = new Set<Bun.Subprocess>();
+/** A process that waits for its one input, or works on it. */
+interface Child {
+  process: Bun.Subprocess<"ignore", "pipe", "pipe">;
+  onProgress: (progress: Progress) => void;
+  last: FromChild | undefined;
+}
+
+const children = new Set<Child>();
+/** Per work file: one idle process that has loaded the engine already, which takes half a second. */
+const spares = new Map<string, Child>();
+const warm = new Set<string>();
 const line: (() => void)[] = [];
 let busy = 0;
 
@@ -92,38 +102,68 @@ export async function run<O>(
 ): Promise<Outcome<O>> {
   await takeSlot(signal);
   try {
-    let last: FromChild | undefined;
-    const child = Bun.spawn([process.execPath, file], {
-      stdio: ["ignore", "pipe", "pipe"],
-      ipc(message: FromChild) {
-        if ("progress" in message) onProgress(message.progress);
-        else last = message;
-      },
-    });
-    running.add(child);
-    const kill = () => child.kill("SIGKILL");
+    const child = takeChild(file);
+    child.onProgress = onProgress;
+    const kill = () => child.process.kill("SIGKILL");
     signal.addEventListener("abort", kill, { once: true });
-    child.send(input);
-    const [stdout, stderr] = await Promise.all([tail(child.stdout), tail(child.stderr), child.exited]);
-    running.delete(child);
+    child.process.send(input);
+    const { stdout: out, stderr: err, exited } = child.process;
+    const [stdout, stderr] = await Promise.all([tail(out), tail(err), exited]);
     signal.removeEventListener("abort", kill);
     signal.throwIfAborted();
 
+    const { last } = child;
     if (last && "answer" in last) return { answer: last.answer as O, stdout, stderr };
     if (last && "fault" in last) {
       throw new WorkFault(last.fault.status as Fault["status"], last.fault.detail, stdout, stderr);
     }
-    const how = child.signalCode ? `was killed by ${child.signalCode}` : `ended with code ${child.exitCode}`;
-    const hint = child.signalCode === "SIGKILL" ? "; the machine may have run out of memory" : "";
+    const { signalCode, exitCode } = child.process;
+    const how = signalCode ? `was killed by ${signalCode}` : `ended with code ${exitCode}`;
+    const hint = signalCode === "SIGKILL" ? "; the machine may have run out of memory" : "";
     throw new WorkFault(500, `The work process ${how}${hint}`, stdout, stderr);
   } finally {
     giveSlot();
+    if (warm.has(file)) keepWarm(file);
   }
 }
 
+function startChild(file: string): Child {
+  const child: Child = {
+    onProgress: () => {},
+    last: undefined,
+    process: Bun.spawn([process.execPath, file], {
+      stdio: ["ignore", "pipe", "pipe"],
+      ipc(message: FromChild) {
+        if ("progress" in message) child.onProgress(message.progress);
+        else child.last = message;
+      },
+    }),
+  };
+  children.add(child);
+  child.process.exited.finally(() => children.delete(child));
+  return child;
+}
+
+function takeChild(file: string): Child {
+  const spare = spares.get(file);
+  spares.delete(file);
+  // A spare may have been killed meanwhile, by the machine's want of memory for one.
+  return spare && children.has(spare) ? spare : startChild(file);
+}
+
+/** From now on keeps one idle process ready for `file`; costs its memory (about 100 MB), saves its start. */
+export function keepWarm(file: string): void {
+  warm.add(file);
+  const spare = spares.get(file);
+  if (!stopped && !(spare && children.has(spare))) spares.set(file, startChild(file));
+}
+
+let stopped = false;
+
 /** Kills what still runs: a service that stops leaves no process behind. */
 export function stopAll(): void {
-  for (const child of running) child.kill("SIGKILL");
+  stopped = true;
+  for (const child of children) child.process.kill("SIGKILL");
 }
 
 /** Tells the parent how far the work is; cheap, it drops all but ten messages a second. */
