@@ -186,6 +186,8 @@ function nearest(a: Body, b: Body, limit: number, firstOnly: boolean) {
 function pairsOf(a: Body[], b: Body[], reach: number): [Body, Body][] {
   const inA = new Set(a.map(({ key }) => key));
   const inB = new Set(b.map(({ key }) => key));
+  const at = new Map([...b, ...a].map(({ key }, i) => [key, i]));
+  const before = (x: Body, y: Body) => at.get(x.key)! < at.get(y.key)!;
   const all = [...new Set([...a, ...b])].sort((x, y) => x.box.min.x - y.box.min.x || (x.key < y.key ? -1 : 1));
   const pairs: [Body, Body][] = [];
   let active: Body[] = [];
@@ -195,12 +197,14 @@ function pairsOf(a: Body[], b: Body[], reach: number): [Body, Body][] {
       if (!other.box.clone().expandByScalar(reach).intersectsBox(body.box)) continue;
       // A copy of a file against its original: the same element is no clash with itself.
       if (other.element.globalId === body.element.globalId) continue;
-      if (inA.has(other.key) && inB.has(body.key)) pairs.push([other, body]);
-      else if (inA.has(body.key) && inB.has(other.key)) pairs.push([body, other]);
+      const forth = inA.has(other.key) && inB.has(body.key);
+      const back = inA.has(body.key) && inB.has(other.key);
+      // Where both could be a, the order of the files decides, not that of the sweep.
+      if (forth && (!back || before(other, body))) pairs.push([other, body]);
+      else if (back) pairs.push([body, other]);
     }
     active.push(body);
   }
-  const at = new Map([...a, ...b].map(({ key }, i) => [key, i]));
   return pairs.sort(([x1, y1], [x2, y2]) => at.get(x1.key)! - at.get(x2.key)! || at.get(y1.key)! - at.get(y2.key)!);
 }
 

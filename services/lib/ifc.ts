@@ -35,6 +35,7 @@ export class Model {
   static async open(path: string): Promise<Model> {
     const file = basename(path);
     const corrupt = (why: string) => new Fault(422, `${file} is not a usable IFC file: ${why}`);
+    // Stays open as long as the process: web-ifc drops and re-reads parts of a file that outgrows its memory limit.
     const fd = openSync(path, "r");
     try {
       checkEnvelope(fd, corrupt);
@@ -52,9 +53,9 @@ export class Model {
       if (model.idsOf("IfcProject").length === 0) throw corrupt("it holds no IfcProject");
       if (model.idsOf("IfcProduct").length === 0) throw corrupt("it holds no products");
       return model;
-    } finally {
-      // Open stays open: web-ifc reads the whole file before OpenModel returns.
+    } catch (error) {
       closeSync(fd);
+      throw error;
     }
   }
 
@@ -74,13 +75,16 @@ export class Model {
     return Array.from({ length: vector.size() }, (_, i) => vector.get(i)).sort((a, b) => a - b);
   }
 
-  /** One line with its references as handles. @throws Fault 422 when the parser cannot read it */
+  /** One line with its references as handles. @throws Fault 422 when it is missing or the parser cannot read it */
   line(id: number): Line {
+    let line: Line | undefined;
     try {
-      return this.api.GetLine(this.id, id);
+      line = this.api.GetLine(this.id, id);
     } catch (error) {
       throw new Fault(422, `${this.file}: line #${id} cannot be read: ${messageOf(error)}`);
     }
+    if (!line) throw new Fault(422, `${this.file}: line #${id} is missing`);
+    return line;
   }
 
   /** "IfcWallStandardCase" */
@@ -88,21 +92,22 @@ export class Model {
     return this.api.GetNameFromTypeCode(this.api.GetLineType(this.id, id));
   }
 
-  /** Metres in one length unit of the file (0.001 for millimetres); 1 when the file does not say. */
+  /** Metres in one length unit of the file (0.001 for millimetres); 1 when the file does not say, or not readably. */
   lengthUnit(): number {
-    for (const id of this.idsOf("IfcUnitAssignment")) {
-      for (const handle of asArray(this.line(id).Units)) {
-        const unit = this.line(refOf(handle)!);
-        if (plainOf(unit.UnitType) !== "LENGTHUNIT") continue;
-        const prefix = PREFIX[String(plainOf(unit.Prefix))] ?? 1;
-        if (unit.ConversionFactor === undefined) return prefix;
-        const measure = this.line(refOf(unit.ConversionFactor)!);
-        const factor = Number(plainOf(measure.ValueComponent));
-        const inner = this.line(refOf(measure.UnitComponent)!);
-        return factor * (PREFIX[String(plainOf(inner.Prefix))] ?? 1);
+    const follow = (value: unknown): Line | undefined => {
+      const id = refOf(value);
+      try {
+        return id === undefined ? undefined : this.line(id);
+      } catch {
+        return undefined;
       }
-    }
-    return 1;
+    };
+    const prefixOf = (unit: Line | undefined) => PREFIX[String(plainOf(unit?.Prefix))] ?? 1;
+    const units = this.idsOf("IfcUnitAssignment").flatMap((id) => asArray(this.line(id).Units).map(follow));
+    const unit = units.find((one) => plainOf(one?.UnitType) === "LENGTHUNIT");
+    if (unit?.ConversionFactor === undefined) return prefixOf(unit);
+    const measure = follow(unit.ConversionFactor); // a foot is 0.3048 of a metre, or 304.8 of a millimetre
+    return (Number(plainOf(measure?.ValueComponent)) || 1) * prefixOf(follow(measure?.UnitComponent));
   }
 }
 

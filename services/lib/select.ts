@@ -15,7 +15,7 @@ export function select(model: Model, selector: string): number[] {
     if (word === "") continue;
     const name = word.replace(/^!\s*/, "");
     let ids: number[];
-    if (/^ifc\w+$/i.test(name)) ids = model.idsOf(name);
+    if (/^ifc\w+$/i.test(name)) ids = substantial(model, model.idsOf(name));
     else if (/^[0-3][\w$]{21}$/.test(name)) {
       byGlobalId ??= new Map(model.idsOf("IfcProduct").map((id) => [textOf(model.line(id).GlobalId) ?? "", id]));
       const id = byGlobalId.get(name);
@@ -29,13 +29,21 @@ export function select(model: Model, selector: string): number[] {
 }
 
 /**
+ * Without openings and other features: what cuts or marks an element has no substance of its own, and IfcElement means
+ * things. A selector that names features alone (IfcOpeningElement) means them, and keeps them.
+ */
+function substantial(model: Model, ids: number[]): number[] {
+  const features = new Set(model.idsOf("IfcFeatureElement"));
+  const things = ids.filter((id) => !features.has(id));
+  return things.length ? things : ids;
+}
+
+/**
  * The elements of one source of a group, with IfcClash's meaning of mode: "a" all, "i" those the selector names,
  * "e" all but those. No selector means all.
  */
 export function sourceIds(model: Model, selector: string | null, mode: "a" | "i" | "e"): number[] {
-  // What cuts or marks an element has no substance of its own.
-  const features = new Set(model.idsOf("IfcFeatureElement"));
-  const all = model.idsOf("IfcElement").filter((id) => !features.has(id));
+  const all = substantial(model, model.idsOf("IfcElement"));
   if (!selector?.trim() || mode === "a") return all;
   const selected = new Set(select(model, selector));
   if (mode === "e") return all.filter((id) => !selected.has(id));

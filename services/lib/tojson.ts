@@ -37,6 +37,8 @@ export interface Document {
 
 /** Deep enough for any attribute that a reader of JSON can use, and a guard against lines that refer to themselves. */
 const DEPTH = 6;
+/** Lines followed for one entity: lists of lists in a broken or hostile file would multiply without end. */
+const BUDGET = 10_000;
 /** Geometry is ifcconvert's business; owner history says nothing about the object. */
 const SKIP = new Set(["expressID", "type", "GlobalId", "Name", "OwnerHistory", "Representation", "RepresentationMaps"]);
 
@@ -47,6 +49,7 @@ class Reader {
   private readonly materials = new Map<number, number[]>();
   /** Problems already told; a broken file repeats the same one a thousand times. */
   private readonly told = new Set<string>();
+  private budget = BUDGET;
 
   constructor(private readonly model: Model) {
     const relations = (type: string, many: string, one: string, see: (member: number, target: number) => void) => {
@@ -89,6 +92,7 @@ class Reader {
   }
 
   entity(id: number): Entity | undefined {
+    this.budget = BUDGET;
     const line = this.read(id);
     if (!line) return undefined;
     const attributes: Record<string, Json> = {};
@@ -190,7 +194,7 @@ class Reader {
     if (!line) return null;
     if (line.GlobalId !== undefined) return { ...this.reference(id, line) };
     const type = this.model.typeOf(id);
-    if (depth <= 0) return { type, id };
+    if (depth <= 0 || this.budget-- <= 0) return { type, id };
     const attributes: Record<string, Json> = { type };
     for (const [name, value] of Object.entries(line)) {
       if (name !== "expressID" && name !== "type" && value !== null) attributes[name] = this.json(value, depth);
