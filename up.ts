@@ -1,0 +1,223 @@
+/**
+ * Everything on one machine, by one command:
+ *
+ *   npx -y bun@1.4.5 run up
+ *
+ * Installs what is missing, starts Redis, the bundled microservices, the worker and the gateway, says how to use them,
+ * keeps them running, and stops them in order on Ctrl-C. Configured by the same variables as its parts (README), so
+ * that two copies run beside each other: DATA_DIR, PORT, DASHBOARD_PORT. Knows nothing of jobs.
+ */
+import { existsSync, mkdirSync } from "node:fs";
+import { connect, createServer } from "node:net";
+import { join } from "node:path";
+import { Children, type Program } from "./up/children.ts";
+import { packages, Trouble } from "./up/install.ts";
+import { type Lock, lock } from "./up/lock.ts";
+import { freePort, given, own, silence } from "./up/redis.ts";
+import { localDefaults, ROOT, type Settings, settings } from "./up/settings.ts";
+
+/** Microservices of services/, each started where no *_URL names another. */
+const BUNDLED = ["ifcconvert", "ifc2json", "ifcclash"];
+const WIDTH = 10;
+const colors = process.stdout.isTTY && !process.env.NO_COLOR;
+
+function show(name: string, line: string): void {
+  const label = name.padEnd(WIDTH);
+  process.stdout.write(`${colors ? `\x1b[2m${label} |\x1b[0m` : `${label} |`} ${line}\n`);
+}
+const say = (text: string) => {
+  for (const line of text.split("\n")) show("up", line);
+};
+
+/** Where a listening address is reached from this machine. */
+const origin = (host: string, port: number) =>
+  `http://${host === "0.0.0.0" || host === "localhost" ? "127.0.0.1" : host === "::" ? "[::1]" : host.includes(":") ? `[${host}]` : host}:${port}`;
+
+/** @throws Trouble that names the port and the variable that moves it */
+async function mustBeFree(host: string, port: number, variable: string): Promise<void> {
+  // Both ways: macOS lets two listen on one port if one of them listens on all addresses.
+  const taken = await new Promise<string | undefined>((resolve) => {
+    const server = createServer();
+    server.on("error", (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
+    server.listen({ port, host, exclusive: true }, () => server.close(() => resolve(undefined)));
+  });
+  const answered = await new Promise<boolean>((resolve) => {
+    const url = new URL(origin(host, port));
+    const socket = connect({ host: url.hostname.replace(/[[\]]/g, ""), port, timeout: 500 });
+    const end = (open: boolean) => () => {
+      socket.destroy();
+      resolve(open);
+    };
+    socket.on("connect", end(true)).on("error", end(false)).on("timeout", end(false));
+  });
+  if (taken === undefined && !answered) return;
+  if (answered || taken === "EADDRINUSE") {
+    throw new Trouble(
+      `Port ${port} is in use. Set ${variable} to a free one, for example: ${variable}=${port + 1} npx -y bun@1.4.5 run up`,
+    );
+  }
+  throw new Trouble(`Cannot listen on ${host}:${port}: ${taken}. Set HOST or ${variable} to something else.`);
+}
+
+/** Answers 2xx within a second. */
+const answers = (url: string) => async () => {
+  try {
+    return (await fetch(url, { signal: AbortSignal.timeout(1_000) })).ok;
+  } catch {
+    return false;
+  }
+};
+
+const bun = (file: string) => [process.execPath, join(ROOT, file)];
+
+/** The bundled services that are needed here, and the variables that name them. */
+async function bundled(wanted: Settings, env: Record<string, string>) {
+  const names = BUNDLED.filter(
+    (name) => wanted.homeless.includes(name) && existsSync(join(ROOT, `services/${name}.ts`)),
+  );
+  const urls: Record<string, string> = {};
+  const programs: Program[] = [];
+  for (const name of names) {
+    const url = `http://127.0.0.1:${await freePort()}`;
+    urls[`${name.toUpperCase()}_URL`] = url;
+    programs.push({
+      name,
+      command: bun(`services/${name}.ts`),
+      env: { ...env, HOST: "127.0.0.1", PORT: new URL(url).port, NODE_ENV: "production" },
+      ready: answers(`${url}/health`),
+      startMs: 60_000,
+      stopMs: 5_000,
+    });
+  }
+  return { programs, urls };
+}
+
+/** A small building to try everything with. Its absence is no reason not to start. */
+function sampleModel(dir: string): string | undefined {
+  const script = join(ROOT, "services/make-house.ts");
+  if (!existsSync(script)) return undefined;
+  if (!existsSync(join(dir, "house.ifc"))) {
+    const made = Bun.spawnSync([process.execPath, script, dir], { stdin: "ignore", stdout: "ignore", stderr: "pipe" });
+    if (!made.success) say(`no sample model: ${made.stderr.toString().trim()}`);
+  }
+  return existsSync(join(dir, "house.ifc")) ? "/examples/house.ifc" : undefined;
+}
+
+/** What to do next, ready to be pasted. */
+function welcome(wanted: Settings, base: string, sample: string | undefined, redis: string): void {
+  const board = wanted.dashboardPort ? origin(wanted.dashboardHost, wanted.dashboardPort) : "off (DASHBOARD_PORT=0)";
+  const key = wanted.hasKeys ? ' -H "X-API-Key: $API_KEY"' : "";
+  say(`\nReady.\n\n  API        ${base}\n  Dashboard  ${board}\n  Redis      ${redis}\n`);
+  if (sample) {
+    const body = `{"input_filename": "${sample}", "output_filename": "/output/converted/house.glb"}`;
+    say(`Try it: turn a small house into a GLB, and follow the job.${key ? " $API_KEY is one of API_KEYS." : ""}\n`);
+    // Without the prefix, so that it can be copied as it stands.
+    process.stdout.write(
+      `id=$(curl -s${key} ${base}/ifcconvert -H 'content-type: application/json' \\\n` +
+        `  -d '${body}' | sed 's/.*"job_id": *"\\([^"]*\\)".*/\\1/')\n` +
+        `until curl -s${key} ${base}/jobs/$id/status | tee /dev/stderr | grep -qE '"status": *"(finished|failed)"'; do sleep 1; done\n\n`,
+    );
+  }
+  say("Ctrl-C stops everything.");
+}
+
+async function main(): Promise<number> {
+  let held: Lock | undefined;
+  let children: Children | undefined;
+  let stops = 0;
+  const stopped = Promise.withResolvers<number>();
+
+  const onSignal = (signal: NodeJS.Signals) => {
+    stops++;
+    children?.cease();
+    if (stops === 1) {
+      say(`${signal}: stopping. Running jobs may finish for DRAIN_TIMEOUT; Ctrl-C again to stop at once.`);
+      stopped.resolve(0);
+    } else {
+      children?.hurry();
+      stopped.resolve(130);
+    }
+  };
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, onSignal);
+  // Whoever reads the output has gone (`up | head`): nobody would see what happens from here on.
+  process.stdout.on("error", () => !stops && onSignal("SIGHUP"));
+
+  const checkpoint = () => {
+    if (stops) throw new Trouble("stopped before everything was started");
+  };
+
+  async function begin(): Promise<void> {
+    await packages(ROOT, { production: true }, say);
+    const folders = localDefaults(process.env);
+    const wanted = await settings({ ...process.env, ...folders });
+    if (!wanted.port) wanted.port = await freePort();
+    held = await lock(wanted.dataDir, say);
+    await mustBeFree(wanted.host, wanted.port, "PORT");
+    if (wanted.dashboardPort) await mustBeFree(wanted.dashboardHost, wanted.dashboardPort, "DASHBOARD_PORT");
+    for (const name of ["UPLOADS_DIR", "OUTPUT_DIR", "EXAMPLES_DIR"] as const) {
+      mkdirSync(folders[name] as string, { recursive: true });
+    }
+    const base = origin(wanted.host, wanted.port);
+    const env: Record<string, string> = {
+      ...folders,
+      PORT: String(wanted.port),
+      GATEWAY_URL: process.env.GATEWAY_URL || base,
+      NODE_ENV: "production", // else an exception page shows source code
+      BUN_CONFIG_MAX_HTTP_REQUESTS: process.env.BUN_CONFIG_MAX_HTTP_REQUESTS || "65000", // Bun's own limit is 256 calls
+    };
+    checkpoint();
+
+    // Services first: their packages are the slow part of a first start.
+    const services = await bundled(wanted, folders);
+    if (services.programs.length) await packages(join(ROOT, "services"), { production: true }, say);
+    const sample = services.programs.length ? sampleModel(wanted.examplesDir) : undefined;
+    checkpoint();
+
+    const keep = new Children(show, say, (trouble) => stopped.reject(trouble), wanted.drainMs);
+    children = keep;
+    held.note({ guard: keep.guardPid });
+    let redisUrl = process.env.REDIS_URL;
+    if (redisUrl) await given(redisUrl);
+    else {
+      const redis = await own(wanted.dataDir, say);
+      redisUrl = redis.url;
+      held.note({ redisPort: redis.port });
+      const ready = async () => (await silence(redis.url, 1_000)) === undefined;
+      // A long append-only file takes its time to load.
+      await keep.start({ name: "redis", command: redis.command, ready, startMs: 300_000, stopMs: 60_000, quiet: true });
+      say(`${redis.command[0]} on port ${redis.port}, data in ${join(wanted.dataDir, "redis")}`);
+    }
+    env.REDIS_URL = redisUrl;
+    checkpoint();
+
+    await Promise.all(services.programs.map((program) => keep.start(program)));
+    Object.assign(env, services.urls);
+    checkpoint();
+    const stopMs = wanted.drainMs + 10_000;
+    await keep.start({ name: "worker", command: bun("worker.ts"), env, startMs: 30_000, stopMs });
+    const ready = answers(`${base}/readyz`);
+    await keep.start({ name: "gateway", command: bun("gateway.ts"), env, ready, startMs: 30_000, stopMs: 10_000 });
+    checkpoint();
+    welcome(wanted, base, sample, process.env.REDIS_URL ? "REDIS_URL" : redisUrl);
+  }
+
+  let code: number;
+  try {
+    const begun = begin();
+    // A signal while starting counts at once, though a step that is under way ends first.
+    await Promise.race([begun, stopped.promise]);
+    code = await stopped.promise;
+    if (stops === 1) await begun.catch(() => {}); // ends at its next checkpoint
+  } catch (error) {
+    if (!(error instanceof Trouble)) throw error;
+    if (!stops) say(error.message);
+    code = stops ? 0 : 1;
+  } finally {
+    await children?.stop();
+    (held as Lock | undefined)?.release();
+  }
+  if (stops) say("Stopped; nothing is left running.");
+  return stops > 1 ? 130 : code;
+}
+
+process.exit(await main());
