@@ -13,6 +13,7 @@ import { join } from "node:path";
 import { Children, type Program } from "./up/children.ts";
 import { packages, Trouble } from "./up/install.ts";
 import { type Lock, lock } from "./up/lock.ts";
+import { onOrphaned } from "./up/processes.ts";
 import { freePort, given, own, silence } from "./up/redis.ts";
 import { localDefaults, ROOT, type Settings, settings } from "./up/settings.ts";
 
@@ -127,7 +128,12 @@ async function main(): Promise<number> {
   let stops = 0;
   const stopped = Promise.withResolvers<number>();
 
+  let lastMs = -Infinity;
   const onSignal = (signal: NodeJS.Signals) => {
+    // One Ctrl-C arrives up to three times: from the terminal, from npx and from `bun run`, which both pass it on.
+    const isEcho = performance.now() - lastMs < 400;
+    lastMs = performance.now();
+    if (isEcho) return;
     stops++;
     children?.cease();
     if (stops === 1) {
@@ -139,6 +145,7 @@ async function main(): Promise<number> {
     }
   };
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, onSignal);
+  onOrphaned(() => !stops && onSignal("SIGTERM"));
   // Whoever reads the output has gone (`up | head`): nobody would see what happens from here on.
   process.stdout.on("error", () => !stops && onSignal("SIGHUP"));
 
@@ -151,7 +158,7 @@ async function main(): Promise<number> {
     const folders = localDefaults(process.env);
     const wanted = await settings({ ...process.env, ...folders });
     if (!wanted.port) wanted.port = await freePort();
-    held = await lock(wanted.dataDir, say);
+    held = await lock(wanted.dataDir, say, checkpoint);
     await mustBeFree(wanted.host, wanted.port, "PORT");
     if (wanted.dashboardPort) await mustBeFree(wanted.dashboardHost, wanted.dashboardPort, "DASHBOARD_PORT");
     for (const name of ["UPLOADS_DIR", "OUTPUT_DIR", "EXAMPLES_DIR"] as const) {

@@ -41,14 +41,15 @@ const backoffMs = (crashes: number) => Math.min(500 * 2 ** (crashes - 1), 10_000
 
 /**
  * Stops what a killed `up` leaves. It reads pids on stdin, in the order in which they are to be stopped, a line each
- * time they change; the last line counts once the pipe closes, and is empty after an orderly end.
+ * time they change; the last line counts once the pipe closes, and is empty after an orderly end. $1: fifths of a second
+ * from SIGTERM to SIGKILL.
  */
 const GUARD = `
 while read -r line; do pids=$line; done
 for pid in $pids; do
   kill -TERM "$pid" 2>/dev/null || continue
   n=0
-  while kill -0 "$pid" 2>/dev/null && [ $n -lt "$1" ]; do sleep 1; n=$((n+1)); done
+  while kill -0 "$pid" 2>/dev/null && [ $n -lt "$1" ]; do sleep 0.2; n=$((n+1)); done
   kill -KILL -- "-$pid" 2>/dev/null
 done`;
 
@@ -70,8 +71,8 @@ export class Children {
     private readonly fail: (trouble: Trouble) => void,
     drainMs: number,
   ) {
-    const seconds = String(Math.ceil(drainMs / 1000) + 10);
-    this.#guard = Bun.spawn(["/bin/sh", "-c", GUARD, "guard", seconds], {
+    const fifths = String(Math.ceil(drainMs / 200) + 50);
+    this.#guard = Bun.spawn(["/bin/sh", "-c", GUARD, "guard", fifths], {
       ...{ detached: true, stdin: "pipe", stdout: "ignore", stderr: "ignore" },
     });
     this.#guard.unref();

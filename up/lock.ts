@@ -5,6 +5,7 @@
 import { linkSync, mkdirSync, readFileSync, realpathSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Say, Trouble } from "./install.ts";
+import { born, isAlive } from "./processes.ts";
 
 interface Holder {
   pid: number;
@@ -14,34 +15,6 @@ interface Holder {
   guard?: number;
   /** Port of the Redis that writes into this directory. */
   redisPort?: number;
-}
-
-/** Something that differs between two processes with the same pid; "" where it cannot be read. */
-function born(pid: number): string {
-  try {
-    // The 22nd field counts from the end of the name, which may itself hold spaces and brackets: proc(5).
-    return (
-      readFileSync(`/proc/${pid}/stat`, "utf8")
-        .replace(/^.*\) /s, "")
-        .split(" ")[19] ?? ""
-    );
-  } catch {
-    const ps = Bun.which("ps");
-    return ps
-      ? Bun.spawnSync([ps, "-o", "lstart=", "-p", String(pid)])
-          .stdout.toString()
-          .trim()
-      : "";
-  }
-}
-
-export function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM"; // it lives, and belongs to somebody else
-  }
 }
 
 function read(file: string): Holder | undefined {
@@ -67,15 +40,21 @@ async function ask(port: number, command: string, args: string[]): Promise<unkno
 }
 
 /** Waits until nothing of a killed run is left, so that no two Redis ever share the directory. */
-async function outwait(last: Holder, redisDir: string, say: Say): Promise<void> {
+async function outwait(last: Holder, redisDir: string, say: Say, checkpoint: () => void): Promise<void> {
   if (last.guard && isAlive(last.guard)) say("the run before was killed; waiting until what it left has stopped");
-  while (last.guard && isAlive(last.guard)) await Bun.sleep(200);
+  while (last.guard && isAlive(last.guard)) {
+    checkpoint();
+    await Bun.sleep(200);
+  }
   const dir = last.redisPort && (await ask(last.redisPort, "CONFIG", ["GET", "dir"]));
   // Its port may be somebody else's by now.
   if (!dir || !JSON.stringify(dir).includes(JSON.stringify(realpathSync(redisDir)))) return;
   say(`stopping the Redis that the run before left on port ${last.redisPort}`);
   await ask(last.redisPort as number, "SHUTDOWN", []);
-  while (await ask(last.redisPort as number, "PING", [])) await Bun.sleep(200);
+  while (await ask(last.redisPort as number, "PING", [])) {
+    checkpoint();
+    await Bun.sleep(200);
+  }
 }
 
 export interface Lock {
@@ -86,9 +65,10 @@ export interface Lock {
 
 /**
  * Takes the directory, made where it is missing, for this process.
+ * @param checkpoint  asked while waiting; throws to give up
  * @throws Trouble with the pid of the `up` that has it
  */
-export async function lock(dataDir: string, say: Say): Promise<Lock> {
+export async function lock(dataDir: string, say: Say, checkpoint: () => void): Promise<Lock> {
   mkdirSync(dataDir, { recursive: true });
   const file = join(dataDir, "up.lock");
   const mine = `${file}.${process.pid}`;
@@ -110,7 +90,7 @@ export async function lock(dataDir: string, say: Say): Promise<Lock> {
             "Stop that one, or set DATA_DIR (and PORT, DASHBOARD_PORT) to run a second one beside it.",
         );
       }
-      if (last) await outwait(last, join(dataDir, "redis"), say);
+      if (last) await outwait(last, join(dataDir, "redis"), say, checkpoint);
       // Two that take over at once: whoever removes the other's fresh lock is found out by the check below.
       if (read(file)?.pid === last?.pid) rmSync(file, { force: true });
     }
