@@ -3,7 +3,7 @@ import { Hono } from "hono";
 import type { Caller, Guard } from "./auth.ts";
 import type { Config, Scope } from "./config.ts";
 import { Fault } from "./faults.ts";
-import { type JobId, type JobRecord, jobId, type ServiceName } from "./jobs.ts";
+import { isTerminal, type JobId, type JobRecord, jobId, type ServiceName } from "./jobs.ts";
 import { problem, toFault } from "./problem.ts";
 import { etaS, type Snapshots } from "./snapshot.ts";
 import { type Inspector, noJob, type Status } from "./store/inspect.ts";
@@ -95,9 +95,8 @@ export function recordText(record: JobRecord, gateway: Gateway): string {
     self: `/jobs/${id}`,
     status: `/jobs/${id}/status`,
     ...(record.state === "finished" ? { result: `/jobs/${id}/result` } : {}),
-    ...(record.state === "failed" || record.state === "canceled"
-      ? { requeue: `/jobs/${id}/requeue` }
-      : { cancel: `/jobs/${id}/cancel` }),
+    ...(record.state === "failed" || record.state === "canceled" ? { requeue: `/jobs/${id}/requeue` } : {}),
+    ...(isTerminal(record.state) ? {} : { cancel: `/jobs/${id}/cancel` }),
   };
   const { trace, traceState, tags, ...options } = record.options;
   const body = {

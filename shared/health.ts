@@ -16,7 +16,7 @@ export function health(gateway: Gateway, warnings: () => string[]) {
   });
   app.get("/health", async (c) => {
     try {
-      const snapshot = await within(1_800, gateway.snapshots.get());
+      const snapshot = await within(1_800, gateway.snapshots.get(0));
       const services: Record<string, string> = { "api-gateway": "healthy", redis: "healthy" };
       if (warnings().length) services.redis = `degraded (${warnings().join("; ")})`;
       const memory = snapshot.memory;

@@ -11,6 +11,7 @@
  *   the call is done, the settle not yet sent    stays in `done` until Redis answers: a settle may be sent twice
  *   the lease was lost and another took the job  the settle reads "lost", or reconcile sees the foreign token: dropped
  */
+import { Buffer } from "node:buffer";
 import { mkdir, rename, writeFile } from "node:fs/promises";
 import { backoffMs, call, type Outcome } from "./call.ts";
 import type { JobError } from "./faults.ts";

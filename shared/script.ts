@@ -19,7 +19,7 @@ type Values<A extends Args> = { [K in keyof A]: A[K] extends "int" ? number : st
 export type ScriptValue = string | number | Uint8Array;
 
 export type Script<A extends Args, R> = {
-  readonly name: string;
+  readonly file: string;
   readonly args: A;
   /** names of the repeated group after the named arguments, if there is one */
   readonly group: readonly string[];
@@ -84,7 +84,7 @@ export function script<A extends Args, R>(file: string, args: A, group: readonly
     if (!send) throw new Error(`${command} is not defined on this connection`);
     return send.call(redis, root, ...order.map((name) => (values as Record<string, ScriptValue>)[name]), ...groups);
   };
-  return Object.assign(run, { args, group, lua, name: file }) as unknown as Script<A, R>;
+  return Object.assign(run, { args, group, lua, file }) as unknown as Script<A, R>;
 }
 
 /** Teaches a connection all scripts. */

@@ -1,4 +1,5 @@
 /** From a request to a job: reads the body, checks it against the operation's schema, reads the options. */
+import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { z } from "zod";
 import type { Caller } from "./auth.ts";

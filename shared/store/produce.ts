@@ -2,6 +2,7 @@
  * Verbs of those who want work done: submit, cancel, requeue.
  * Submits that arrive within one turn of the event loop travel in one script call (performance.md §2).
  */
+import { setImmediate } from "node:timers";
 import { Fault } from "../faults.ts";
 import { type JobId, type JobOptions, type ServiceName, serviceOf } from "../jobs.ts";
 import { root } from "../keys.ts";

@@ -1,0 +1,77 @@
+/** A real redis-server of the test's own, on a free port, with append-only persistence in a temporary folder. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Redis } from "ioredis";
+
+/** A port that was free a moment ago. */
+export function freePort(): Promise<number> {
+  return new Promise((done, fail) => {
+    const server = createServer();
+    server.once("error", fail);
+    server.listen(0, "127.0.0.1", () => {
+      const { port } = server.address() as { port: number };
+      server.close(() => done(port));
+    });
+  });
+}
+
+export type TestRedis = {
+  port: number;
+  url: string;
+  /** a plain client for looking and for breaking things */
+  client: Redis;
+  /** the process's id, for signals of the test's own */
+  readonly pid: number;
+  kill9(): Promise<void>;
+  /** starts it again on the same port and data */
+  restart(): Promise<void>;
+  stop(): Promise<void>;
+};
+
+/** @param options  further options of redis-server: { maxmemory: "50mb" } */
+export async function startRedis(options: Record<string, string> = {}): Promise<TestRedis> {
+  const dir = mkdtempSync(join(tmpdir(), "longhaul-redis-"));
+  const port = await freePort();
+  const settings: Record<string, string> = {
+    port: String(port),
+    bind: "127.0.0.1",
+    dir,
+    appendonly: "yes",
+    appendfsync: "everysec",
+    save: "",
+    "maxmemory-policy": "noeviction",
+    "hash-max-listpack-value": "1024",
+    daemonize: "no",
+    ...options,
+  };
+  const args = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]);
+  const spawn = () => Bun.spawn(["redis-server", ...args], { stdout: "ignore", stderr: "ignore" });
+  let child = spawn();
+  const client = new Redis({ port, maxRetriesPerRequest: null, retryStrategy: () => 50 });
+  client.on("error", () => {});
+  await client.ping();
+  return {
+    port,
+    url: `redis://127.0.0.1:${port}`,
+    client,
+    get pid() {
+      return child.pid;
+    },
+    async kill9() {
+      child.kill("SIGKILL");
+      await child.exited;
+    },
+    async restart() {
+      child = spawn();
+      await client.ping();
+    },
+    async stop() {
+      client.disconnect();
+      child.kill("SIGKILL");
+      await child.exited;
+      rmSync(dir, { recursive: true, force: true });
+    },
+  };
+}

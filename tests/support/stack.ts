@@ -1,0 +1,189 @@
+/** Real gateways and workers as processes of their own, over a real Redis and a fake microservice. */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { freePort, startRedis, type TestRedis } from "./redis.ts";
+import { type FakeService, startService } from "./service.ts";
+
+const ROOT = new URL("../..", import.meta.url).pathname;
+
+export type Process = {
+  pid: number;
+  /** everything it printed so far */
+  output(): string;
+  /** waits until it printed something that matches. @throws after `ms`, with what it did print */
+  says(pattern: RegExp, ms?: number): Promise<void>;
+  kill(signal: NodeJS.Signals): void;
+  exited: Promise<number>;
+};
+
+/** Starts an entry file. @param runtime "bun" or "deno" */
+export function startProcess(file: string, env: Record<string, string>, runtime = "bun"): Process {
+  const command = runtime === "deno" ? ["deno", "run", "-A", "--quiet", file] : [process.execPath, file];
+  const child = Bun.spawn(command, {
+    cwd: ROOT,
+    env: { PATH: process.env.PATH ?? "", HOME: process.env.HOME ?? "/root", NODE_ENV: "production", ...env },
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  let text = "";
+  const read = async (stream: ReadableStream<Uint8Array>) => {
+    const decoder = new TextDecoder();
+    for await (const part of stream as unknown as AsyncIterable<Uint8Array>)
+      text += decoder.decode(part, { stream: true });
+  };
+  void read(child.stdout);
+  void read(child.stderr);
+  return {
+    pid: child.pid,
+    output: () => text,
+    async says(pattern, ms = 10_000) {
+      await until(
+        () => pattern.test(text) || child.exitCode !== null,
+        ms,
+        () => `${file} did not say ${pattern}:\n${text}`,
+      );
+      if (!pattern.test(text)) throw new Error(`${file} ended with ${child.exitCode}:\n${text}`);
+    },
+    kill: (signal) => child.kill(signal),
+    exited: child.exited,
+  };
+}
+
+/** Polls until `test` holds. @throws after `ms`, with what `otherwise` says */
+export async function until(
+  test: () => unknown,
+  ms = 10_000,
+  otherwise: () => string = () => "it never held",
+): Promise<void> {
+  const end = Date.now() + ms;
+  while (!(await test())) {
+    if (Date.now() > end) throw new Error(`after ${ms} ms: ${otherwise()}`);
+    await Bun.sleep(20);
+  }
+}
+
+export type Stack = {
+  redis: TestRedis;
+  service: FakeService;
+  dir: string;
+  url: string;
+  dashboardUrl: string;
+  gateway: Process;
+  workers: Process[];
+  env: Record<string, string>;
+  startGateway(env?: Record<string, string>, runtime?: string): Promise<Process>;
+  startWorker(env?: Record<string, string>, runtime?: string): Promise<Process>;
+  /** POSTs to a route and returns the job's id. @throws unless 202 */
+  submit(payload: unknown, route?: string, headers?: Record<string, string>): Promise<string>;
+  // biome-ignore lint/suspicious/noExplicitAny: answers of many shapes, read field by field in tests
+  get(path: string): Promise<any>;
+  post(path: string, body?: unknown, headers?: Record<string, string>): Promise<Response>;
+  /** polls the status until the job is finished or failed */
+  // biome-ignore lint/suspicious/noExplicitAny: as above
+  ended(id: string, ms?: number): Promise<any>;
+  stop(): Promise<void>;
+};
+
+/** Options of an operation "work" on the fake service; further ones by `operations`. */
+export type StackOptions = {
+  workers?: number;
+  runtime?: string;
+  env?: Record<string, string>;
+  operation?: Record<string, unknown>;
+  operations?: Record<string, unknown>;
+  redis?: Record<string, string>;
+};
+
+/** A Redis, a fake microservice, a gateway and workers. One operation, `work`, on POST /work. */
+export async function startStack(options: StackOptions = {}): Promise<Stack> {
+  const runtime = options.runtime ?? "bun";
+  const dir = mkdtempSync(join(tmpdir(), "longhaul-stack-"));
+  const [redis, service, port, dashboardPort] = await Promise.all([
+    startRedis(options.redis),
+    startService(),
+    freePort(),
+    freePort(),
+  ]);
+  const operations = {
+    work: { url: service.url, slots: 8, backoff: "100ms", ...options.operation },
+    ...options.operations,
+  };
+  writeFileSync(join(dir, "services.json"), JSON.stringify({ operations }));
+  const env: Record<string, string> = {
+    REDIS_URL: redis.url,
+    PORT: String(port),
+    DASHBOARD_PORT: String(dashboardPort),
+    SERVICES: join(dir, "services.json"),
+    DATA_DIR: join(dir, "data"),
+    UPLOADS_DIR: join(dir, "uploads"),
+    OUTPUT_DIR: join(dir, "output"),
+    EXAMPLES_DIR: join(dir, "examples"),
+    LEASE: "3s",
+    DRAIN_TIMEOUT: "2s",
+    GATEWAY_URL: `http://127.0.0.1:${port}`,
+    ...options.env,
+  };
+  const url = `http://127.0.0.1:${port}`;
+  const running: Process[] = [];
+  const stack: Stack = {
+    redis,
+    service,
+    dir,
+    env,
+    url,
+    dashboardUrl: `http://127.0.0.1:${dashboardPort}`,
+    gateway: undefined as never,
+    workers: [],
+    async startGateway(more = {}, kind = runtime) {
+      const gateway = startProcess("gateway.ts", { ...env, ...more }, kind);
+      running.push(gateway);
+      await gateway.says(/gateway ready/);
+      const base = more.PORT ? `http://127.0.0.1:${more.PORT}` : url;
+      await until(async () => (await fetch(`${base}/readyz`).catch(() => undefined))?.ok, 10_000, gateway.output);
+      return gateway;
+    },
+    async startWorker(more = {}, kind = runtime) {
+      const worker = startProcess("worker.ts", { ...env, ...more }, kind);
+      running.push(worker);
+      stack.workers.push(worker);
+      await worker.says(/ready under/);
+      return worker;
+    },
+    async submit(payload, route = "/work", headers = {}) {
+      const response = await stack.post(route, payload, headers);
+      const body = (await response.json()) as { job_id: string };
+      if (response.status !== 202) throw new Error(`${response.status} ${JSON.stringify(body)}`);
+      return body.job_id;
+    },
+    get: async (path) => (await fetch(url + path)).json(),
+    post: (path, body, headers = {}) =>
+      fetch(url + path, {
+        method: "POST",
+        headers: { "content-type": "application/json", ...headers },
+        ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }),
+      }),
+    async ended(id, ms = 15_000) {
+      let status = await stack.get(`/jobs/${id}/status`);
+      await until(
+        async () => {
+          status = await stack.get(`/jobs/${id}/status`);
+          return status.status === "finished" || status.status === "failed";
+        },
+        ms,
+        () => `${JSON.stringify(status)}\n${stack.workers.map((w) => w.output()).join("\n")}`,
+      );
+      return status;
+    },
+    async stop() {
+      for (const process of running) process.kill("SIGKILL");
+      await Promise.all(running.map((process) => process.exited));
+      await service.stop();
+      await redis.stop();
+      rmSync(dir, { recursive: true, force: true });
+    },
+  };
+  stack.gateway = await stack.startGateway();
+  for (let i = 0; i < (options.workers ?? 1); i++) await stack.startWorker();
+  return stack;
+}
