@@ -2,6 +2,8 @@
 import { Document, type Material, type Mesh, type mat4, NodeIO } from "@gltf-transform/core";
 import { type Element, moved, type Piece, type Triangles, turned, type Vertices } from "./meshes.ts";
 
+const UNMOVED: mat4 = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1];
+
 export interface GlbOptions {
   /** Coordinates of the model written into the vertices; else kept in each node's matrix, and meshes are shared. */
   bake: boolean;
@@ -53,14 +55,14 @@ export async function glbOf(elements: Element[], { bake, extras }: GlbOptions): 
 
   for (const element of elements) {
     const nodes = element.pieces.map((piece) => {
-      if (bake) return document.createNode().setMesh(meshOf(element.type, baked(piece), piece.color));
+      const node = document.createNode().setMatrix(piece.matrix as mat4);
+      // A node keeps rotation and scale apart; a placement that shears can only be written into the vertices.
+      const sheared = node.getMatrix().some((value, i) => Math.abs(value - piece.matrix[i]!) > 1e-6);
+      if (bake || sheared) return node.setMatrix(UNMOVED).setMesh(meshOf(element.type, baked(piece), piece.color));
       const key = `${piece.geometry}/${piece.color.join()}`;
       const mesh = meshes.get(key) ?? meshOf(element.type, piece.triangles, piece.color);
       meshes.set(key, mesh);
-      return document
-        .createNode()
-        .setMesh(mesh)
-        .setMatrix(piece.matrix as mat4);
+      return node.setMesh(mesh);
     });
     let top = nodes[0]!;
     if (nodes.length > 1) {

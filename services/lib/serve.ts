@@ -44,7 +44,10 @@ export async function bodyOf<S extends z.ZodType>(c: Context, schema: S): Promis
   }
   const parsed = schema.safeParse(json);
   if (parsed.success) return parsed.data;
-  const errors = parsed.error.issues.map(({ path, message }) => ({ path: path.join("."), message }));
+  const errors = parsed.error.issues.map(({ path, message }) => ({
+    path: path.join("."),
+    message: message.endsWith("received undefined") ? "is required" : message,
+  }));
   throw new SchemaFault(errors.map(({ path, message }) => `${path || "body"}: ${message}`).join("; "), errors);
 }
 

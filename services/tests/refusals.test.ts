@@ -58,6 +58,7 @@ for (const [name, ask] of Object.entries(apps)) {
       ];
       const call_ = call as (...args: unknown[]) => ReturnType<typeof call>;
       expect((await call_(app, path, "{")).body).toEqual({ detail: "The body is not valid JSON" });
+      expect((await call_(app, path, {})).body.detail).toContain("output_filename: is required");
       const { status, body } = await call_(app, path, { output_filename: 7 });
       expect(status).toBe(422);
       expect(body.detail).toContain("output_filename");

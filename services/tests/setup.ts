@@ -8,11 +8,10 @@ import type { Hono } from "hono";
 import { Building } from "../lib/building.ts";
 import { makeHouse } from "../make-house.ts";
 
-// Each call starts a process that loads the engine; on a busy machine that adds up.
-setDefaultTimeout(60_000);
-
 /** Volumes in a temporary directory, named in this process's environment; removed after the file's tests. */
 export async function sandbox() {
+  // Each call starts a process that loads the engine; on a busy machine that adds up. It counts for one file only.
+  setDefaultTimeout(60_000);
   const dir = await mkdtemp(join(tmpdir(), "longhaul-services-"));
   const dirs = { UPLOADS_DIR: join(dir, "uploads"), OUTPUT_DIR: join(dir, "output"), EXAMPLES_DIR: join(dir, "ex") };
   Object.assign(process.env, dirs);
