@@ -3,7 +3,7 @@
  * /uploads, /output, /examples. Where those lie on this machine is the environment's business.
  */
 import { realpathSync, statSync } from "node:fs";
-import { mkdir, rename, rm } from "node:fs/promises";
+import { mkdir, readdir, rename, rm } from "node:fs/promises";
 import { basename, dirname, extname, join, resolve, sep } from "node:path";
 import { Fault } from "./fault.ts";
 
@@ -98,7 +98,13 @@ export function inputFile(given: string, base: string): string {
  */
 export function outputFile(given: string, base: string, inputs: string[] = []): string {
   const path = placed(given, base);
-  if (given.endsWith("/") || statSync(path, { throwIfNoEntry: false })?.isDirectory()) {
+  let taken: boolean;
+  try {
+    taken = statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+  } catch (error) {
+    throw new Fault(400, `${given} cannot be written: ${(error as NodeJS.ErrnoException).code}`);
+  }
+  if (taken || given.endsWith("/")) {
     throw new Fault(400, `${given} is a directory; name a file`);
   }
   if (inputs.includes(path)) throw new Fault(400, `${given} is also the input; writing it would destroy the model`);
@@ -117,6 +123,20 @@ export function shared(path: string): string {
 
 export const stemOf = (path: string): string => basename(path, extname(path));
 
+const PARTIAL = /\.\w{8}\.partial$/;
+/** Older than any call lasts: whoever wrote it was killed together with its service. */
+const STALE_MS = 24 * 3600 * 1000;
+
+/** Removes what killed runs for the same file have left behind. */
+async function sweep(final: string): Promise<void> {
+  for (const name of await readdir(dirname(final))) {
+    if (!name.startsWith(`${basename(final)}.`) || !PARTIAL.test(name)) continue;
+    const path = join(dirname(final), name);
+    const age = Date.now() - (statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Date.now());
+    if (age > STALE_MS) await rm(path, { force: true });
+  }
+}
+
 /**
  * Runs `write` with temporary names beside the final ones, and renames when it has succeeded. A job may run twice and
  * may be killed at any point: a reader sees the old file or the new one, never half of one.
@@ -124,13 +144,17 @@ export const stemOf = (path: string): string => basename(path, extname(path));
 export async function writing<T>(finals: string[], write: (partials: string[]) => Promise<T>): Promise<T> {
   const partials = finals.map((path) => `${path}.${crypto.randomUUID().slice(0, 8)}.partial`);
   try {
-    for (const path of finals) await mkdir(dirname(path), { recursive: true });
+    for (const path of finals) {
+      await mkdir(dirname(path), { recursive: true });
+      await sweep(path);
+    }
     const result = await write(partials);
     for (const [i, partial] of partials.entries()) await rename(partial, finals[i]!);
     return result;
   } catch (error) {
     const { code, path } = error as NodeJS.ErrnoException;
-    if (code && path) throw new Fault(500, `Cannot write ${shared(path).replace(/\.\w{8}\.partial$/, "")}: ${code}`);
+    const status = ["ENOTDIR", "EEXIST", "ENAMETOOLONG"].includes(code ?? "") ? 400 : 500;
+    if (code && path) throw new Fault(status, `Cannot write ${shared(path).replace(PARTIAL, "")}: ${code}`);
     throw error;
   } finally {
     for (const partial of partials) await rm(partial, { force: true }).catch(() => {});

@@ -166,14 +166,19 @@ export function stopAll(): void {
   for (const child of children) child.process.kill("SIGKILL");
 }
 
-/** Tells the parent how far the work is; cheap, it drops all but ten messages a second. */
+/**
+ * Tells the parent how far the work is; cheap, it drops all but ten messages a second. Call it in every long loop: it
+ * also ends a process whose service was killed, which the loop would keep from hearing so.
+ */
 export function report(progress: number, message: string): void {
   const now = performance.now();
   if (now - lastReport < 100) return;
   lastReport = now;
+  if (process.ppid !== parent) process.exit(1);
   process.send?.({ progress: { progress, message } } satisfies FromChild);
 }
 let lastReport = -Infinity;
+const parent = process.ppid;
 
 /** The child's side: takes one input from the parent, answers it, ends. Call it only where `import.meta.main`. */
 export function serveWork<I>(work: (input: I) => Promise<unknown>): void {

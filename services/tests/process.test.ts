@@ -1,7 +1,7 @@
 /** What only a real process shows: health beside work, a caller that hangs up, signals. */
 import { expect, test } from "bun:test";
 import { existsSync, readdirSync } from "node:fs";
-import { childrenOf, cpuSeconds, perforatedWall, post, sandbox, start, until } from "./setup.ts";
+import { childrenOf, cpuSeconds, perforatedWall, perforatedWalls, post, sandbox, start, until } from "./setup.ts";
 
 const box = await sandbox();
 await Bun.write(box.uploads("slow.ifc"), perforatedWall(2000));
@@ -79,6 +79,18 @@ test.skipIf(!onLinux)("a work process that dies costs its own call only", async 
   expect((await response.json()).detail).toContain("SIGKILL");
   const house = post({ input_filename: "house.ifc", output_filename: "house.glb" });
   expect((await fetch(`${url}/ifcconvert`, house)).status).toBe(200);
+});
+
+test.skipIf(!onLinux)("work ends soon after its service was killed with -9", async () => {
+  // Many small elements: the work looks up between two of them.
+  await Bun.write(box.uploads("many.ifc"), perforatedWalls(6000, 1));
+  const { url, child } = await start("ifcconvert", box.env);
+  const call = fetch(`${url}/ifcconvert`, post({ input_filename: "many.ifc", output_filename: "many.glb" }));
+  call.catch(() => {});
+  await until("the work runs", () => working(child.pid).length === 1, 20_000);
+  const orphans = childrenOf(child.pid);
+  child.kill("SIGKILL");
+  await until("no process is left", () => orphans.every((pid) => !existsSync(`/proc/${pid}`)), 2000);
 });
 
 test("progress is posted to X-Progress-Url", async () => {

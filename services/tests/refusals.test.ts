@@ -118,6 +118,10 @@ describe("paths", () => {
     expect((await apps.ifc2json("house.ifc", "/uploads/loop.ifc")).status).toBe(400);
   });
 
+  test("an output under a file is refused", async () => {
+    expect((await apps.ifc2json("house.ifc", "/uploads/house.ifc/x.json")).status).toBe(400);
+  });
+
   test("folders of an output are made", async () => {
     const { body } = await apps.ifc2json("house.ifc", "a/b/c.json");
     expect(body.output_path).toBe("/output/json/a/b/c.json");

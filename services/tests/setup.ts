@@ -69,16 +69,22 @@ export function cpuSeconds(pid: number): number {
   return (Number(fields[11]) + Number(fields[12])) / 100;
 }
 
-/** A wall with so many openings that cutting them keeps the geometry engine busy: 300 take two seconds, 2000 minutes. */
-export function perforatedWall(openings: number): string {
-  const b = new Building("slow.ifc", 1);
-  const shape = b.shape([b.box({ min: [0, 0, 0], max: [openings, 0.3, 3] })], [1, 1, 1]);
-  const wall = b.element({ type: "IfcWall", name: "Wall", shape, rest: [null], storey: b.storey("Ground floor", 0) });
-  for (let i = 0; i < openings; i++) {
-    b.opening(`Opening ${i}`, wall, { min: [i + 0.1, -1, 1], max: [i + 0.6, 1, 2] });
+/** Walls with openings, a wall a metre. */
+export function perforatedWalls(walls: number, openings: number): string {
+  const b = new Building("walls.ifc", 1);
+  const storey = b.storey("Ground floor", 0);
+  for (let w = 0; w < walls; w++) {
+    const shape = b.shape([b.box({ min: [0, w, 0], max: [openings, w + 0.3, 3] })], [1, 1, 1]);
+    const wall = b.element({ type: "IfcWall", name: `Wall ${w}`, shape, rest: [null], storey });
+    for (let i = 0; i < openings; i++) {
+      b.opening(`Opening ${w}/${i}`, wall, { min: [i + 0.1, w - 0.5, 1], max: [i + 0.6, w + 0.5, 2] });
+    }
   }
   return b.finish();
 }
+
+/** So many openings that cutting them keeps the geometry engine busy: 300 take two seconds, 2000 minutes. */
+export const perforatedWall = (openings: number): string => perforatedWalls(1, openings);
 
 export async function until(what: string, condition: () => boolean, withinMs = 5000): Promise<void> {
   for (const end = Date.now() + withinMs; !condition(); await Bun.sleep(20)) {
