@@ -131,7 +131,39 @@ export function overlap(a: Solid, b: Solid, beyond: number, firstOnly: boolean):
       if (enough()) return best;
     }
   }
+  return best ?? core(a, b, common, beyond);
+}
+
+/** Faces tried for a common core: enough to find a duplicate, few enough not to matter. */
+const CORE_PROBES = 32;
+
+/**
+ * A point within both solids, for those whose surfaces coincide: a wall that was modelled twice has no corner, edge or
+ * face inside its double. The depth is that of the point under the nearer surface.
+ */
+function core(a: Solid, b: Solid, common: Box3, beyond: number): Contact | undefined {
+  const points = [common.getCenter(new Vector3())];
+  for (const triangle of a.trianglesIn(common).slice(0, CORE_PROBES)) {
+    const [p, q, r] = triangle;
+    const normal = q.clone().sub(p).cross(r.clone().sub(p)).normalize();
+    const middle = clippedCentre(triangle, common);
+    if (middle) points.push(...[1, -1].flatMap((side) => across(a, middle, normal.clone().multiplyScalar(side))));
+  }
+  let best: Contact | undefined;
+  for (const point of points) {
+    const [onA, onB] = [a.nearest(point), b.nearest(point)];
+    const depth = Math.min(onA.distance, onB.distance);
+    if (depth <= Math.max(beyond, best?.depth ?? 0, TOUCH_M) || !a.contains(point) || !b.contains(point)) continue;
+    const surface = onA.distance < onB.distance ? onA.point : onB.point;
+    best = { kind: "protrusion", depth, p1: point.clone(), p2: surface.clone() };
+  }
   return best;
+}
+
+/** Half way from a point of the surface to the surface on the other side; nothing where the ray leaves the solid. */
+function across(solid: Solid, from: Vector3, direction: Vector3): Vector3[] {
+  const far = solid.crossings(from, direction).find((distance) => distance > TOUCH_M);
+  return far === undefined ? [] : [from.clone().addScaledVector(direction, far / 2)];
 }
 
 const thickness = ({ box }: Solid) => Math.min(...box.getSize(new Vector3()).toArray());

@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { copyFile } from "node:fs/promises";
 import { join } from "node:path";
 import { app } from "../ifcclash.ts";
+import { Building } from "../lib/building.ts";
 import type { Clash, ClashSet } from "../lib/clash.ts";
 import { CLASHES } from "../make-house.ts";
 import { call, sandbox } from "./setup.ts";
@@ -60,6 +61,19 @@ describe("intersection", () => {
     expect(names(await clashes({}, [house], []))).toEqual([]);
     expect(names(await clashes({}, [house, mep], []))).toEqual(BOTH);
     expect((await ask({}, [house], null)).status).toBe(200);
+  });
+
+  test("a wall that was modelled twice is a clash, though no corner of one lies in the other", async () => {
+    const b = new Building("twice.ifc", 1);
+    const storey = b.storey("Ground floor", 0);
+    for (const name of ["Wall", "Wall again"]) {
+      const shape = b.shape([b.box({ min: [0, 0, 0], max: [4, 0.3, 3] })], [1, 1, 1]);
+      b.element({ type: "IfcWall", name, shape, rest: [null], storey });
+    }
+    await Bun.write(box.uploads("twice.ifc"), b.finish());
+    const found = await clashes({}, [{ file: "twice.ifc" }], []);
+    expect(names(found)).toEqual(["Wall – Wall again"]);
+    expect(Object.values(found)[0]!.distance).toBeCloseTo(0.15, 2);
   });
 
   test("a file against its copy is no clash of each element with itself", async () => {
