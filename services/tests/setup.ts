@@ -62,6 +62,15 @@ export function childrenOf(pid: number): number[] {
   return existsSync(path) ? readFileSync(path, "utf8").trim().split(" ").filter(Boolean).map(Number) : [];
 }
 
+/** Whether a process still runs (Linux). An ended orphan stays a zombie until init finds the time: it does not run. */
+export function runs(pid: number): boolean {
+  try {
+    return !readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]!.startsWith("Z");
+  } catch {
+    return false;
+  }
+}
+
 /** Processor seconds a process has used (Linux, 100 ticks a second); 0 when it is gone. */
 export function cpuSeconds(pid: number): number {
   if (!existsSync(`/proc/${pid}/stat`)) return 0;
