@@ -112,7 +112,7 @@ export const FIELD = {
   timing: "tm",
   /** cancel asked for, ms */
   cancel: "x",
-  /** a canceled job whose list entry is still there (rule 8) */
+  /** a canceled job whose list entry is still there (rule 8): ms it lives once the entry is dropped */
   listed: "l",
   progress: "pg",
   message: "pm",

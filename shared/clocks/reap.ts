@@ -7,9 +7,9 @@ export const reap: Clock = {
   async step({ consumer, config, mayReap, log }) {
     if (!mayReap()) return;
     for (const service of await consumer.services()) {
-      const once = (config.registry.services.get(service) ?? [])
-        .filter((op) => op.onOrphan === "fail")
-        .map((op) => op.name);
+      const ops = config.registry.services.get(service);
+      if (!ops) continue; // whether its operations may run twice is known only where they are configured
+      const once = ops.filter((op) => op.onOrphan === "fail").map((op) => op.name);
       for (const worker of await consumer.leased(service)) {
         // Bounded: a hundred jobs a call, and as long as it brings something.
         for (let round = 0; round < 1_000; round++) {

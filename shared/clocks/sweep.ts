@@ -37,7 +37,7 @@ export const sweep: Clock = {
       for (const list of ["ready", "shelf"] as const) {
         const place = `${service} ${list}`;
         const offset = offsets.get(place) ?? 0;
-        const { seen } = await consumer.sweepGhosts(service, list, offset, config.failureTtlMs);
+        const { seen } = await consumer.sweepGhosts(service, list, offset);
         offsets.set(place, seen < SLICE ? 0 : offset + seen);
       }
     }

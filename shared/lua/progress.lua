@@ -8,11 +8,14 @@
 -- ARGV[3] progress  text  0–1, "" = unchanged
 -- ARGV[4] message   text  "" = unchanged
 --
--- reply "ok" | "lost" the attempt is over or not ours, nothing written | "gone" no such record
+-- reply "ok"    noted, now or by an earlier sending
+--       "lost"  the attempt is over or not ours; nothing written
+--       "gone"  no such record; nothing written
 local job = K.job .. id
-local f = call('HMGET', job, 's', 'tok', 'v', 'w')
+local f = call('HMGET', job, 's', 'tok', 'v', 'w', 'pg', 'pm')
 if not f[1] then return 'gone' end
 if f[1] ~= 'started' or f[2] ~= token then return 'lost' end
+if (progress == '' or progress == f[5]) and (message == '' or message == f[6]) then return 'ok' end
 call('HSET', job, 'v', (tonumber(f[3]) or 0) + 1)
 if progress ~= '' then call('HSET', job, 'pg', progress) end
 if message ~= '' then call('HSET', job, 'pm', message) end

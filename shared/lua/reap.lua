@@ -1,5 +1,6 @@
 --@flags allow-oom
 --@use push
+--@use drop
 --@use close
 -- reap: takes back what a dead worker, or one that overran a deadline, still holds. At most 100 jobs a call.
 --
@@ -25,7 +26,7 @@ local function verdict(id, f, code, message)
   local rec = { v = tonumber(f[3]) or 0, x = f[4], w = f[5], ef = f[6], tt = f[7] }
   local err = string.format('{"code":"%s","message":"%s","retryable":false}', code, message)
   if rec.x then
-    close(id, rec, 'canceled', ttl, 'tok', '')
+    close(id, rec, 'canceled', ttl, 'tok', '', 'err', CANCELED)
   else
     failed = failed + 1
     close(id, rec, 'failed', ttl, 'tok', '', 'err', err)
@@ -74,15 +75,10 @@ end
 
 if dead then
   for _ = 1, 100 do
-    local id = call('RPOP', wake)
+    local id = call('LPOP', wake) -- newest first, so that the oldest is taken first again
     if not id then break end
-    local f = id ~= '' and call('HMGET', K.job .. id, 's', 'pri', 'n', 'l')
-    if id == '' then
-      call('HINCRBY', K.counts, 'ghosts', -1)
-    elseif f[1] then
-      -- a canceled one goes back too: it is listed until a take or the sweep drops it
-      push(id, f[2] and tonumber(f[2]), f[3], true)
-    end
+    local f = call('HMGET', K.job .. id, 's', 'pri', 'n')
+    if f[1] == 'queued' then push(id, f[2] and tonumber(f[2]), f[3], true) else drop(id) end
   end
 end
 for _, id in ipairs(call('SRANDMEMBER', held, 100)) do look(id) end

@@ -24,7 +24,7 @@ if maxQueued > 0 then
 end
 local replies, plain, fresh = {}, {}, 0
 local jobs = (#ARGV - rest + 1) / size
-local seq = call('HINCRBY', K.counts, 'seq', jobs) - jobs
+local seq = tonumber(call('HGET', K.counts, 'seq')) or 0
 for i = 1, jobs do
   local at = rest + (i - 1) * size
   local id, idem, body = ARGV[at], ARGV[at + 11], ARGV[at + 12]
@@ -40,7 +40,7 @@ for i = 1, jobs do
   else
     local pri, due = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
     local later = due > now
-    local n = seq + i
+    local n = seq + fresh + 1
     local f = { 's', later and 'scheduled' or 'queued', 'op', ARGV[at + 1], 'c', now, 'n', n }
     local function set(name, value)
       f[#f + 1] = name
@@ -69,6 +69,9 @@ for i = 1, jobs do
   end
 end
 if #plain > 0 then call('LPUSH', call('EXISTS', K.paused) == 1 and K.shelf or K.ready, unpack(plain)) end
-if fresh > 0 then count('submitted', fresh) end
+if fresh > 0 then
+  call('HINCRBY', K.counts, 'seq', fresh)
+  count('submitted', fresh)
+end
 write_tally()
 return replies

@@ -5,7 +5,6 @@
 -- KEYS[1] root
 -- ARGV[1] list    text  "ready" | "shelf"
 -- ARGV[2] offset  int   entries from the taking end that were looked at already
--- ARGV[3] ttl     int   ms, life of a canceled job
 --
 -- reply { entries looked at, jobs let go }
 -- The entry becomes "", which a take drops: LREM would walk the list, LSET seeks by node. It still counts as a ghost.
@@ -13,11 +12,11 @@ local key = list == 'shelf' and K.shelf or K.ready
 local slice = call('LRANGE', key, -offset - 500, -offset - 1)
 local n = 0
 for i, id in ipairs(slice) do
-  local f = id ~= '' and call('HMGET', K.job .. id, 's', 'l', 'tt')
+  local f = id ~= '' and call('HMGET', K.job .. id, 's', 'l')
   if f and f[2] and f[1] == 'canceled' then
     call('LSET', key, i - 1 - offset - #slice, '')
     call('HDEL', K.job .. id, 'l')
-    call('PEXPIRE', K.job .. id, f[3] or ttl)
+    call('PEXPIRE', K.job .. id, f[2])
     n = n + 1
   end
 end

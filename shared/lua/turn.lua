@@ -1,5 +1,6 @@
 --@flags allow-oom
 --@use push
+--@use drop
 --@use close
 -- turn: settles what a worker has done and takes what it has room for, in one round trip.
 --
@@ -67,7 +68,7 @@ local function settle(at)
   if #log > 16384 then log = string.sub(log, (string.find(log, '\n', #log - 12288, true) or 0) + 1) end
   if rec.x then
     -- a cancel that was asked for wins over whatever the call came to (rule 8)
-    close(id, rec, 'canceled', ttl, 'log', log)
+    close(id, rec, 'canceled', ttl, 'log', log, 'err', CANCELED)
   elseif kind == 'finish' then
     local run = now - f[8]
     observe('r', run)
@@ -118,6 +119,9 @@ for op, ms in string.gmatch(limits, '([^ =]+)=(%d+)') do limitOf[op] = tonumber(
 local wake = K.wake .. worker
 local jobs, started, head = {}, {}, nil
 local stopped = call('EXISTS', K.paused) == 1
+-- I2: what is taken, or may be brought by BLMOVE, has a lease from the start: a reaper looks at leases only, and so
+-- does the count of concurrency. NX: a beat renews, a take does not.
+if slots > 0 then call('ZADD', K.leases, 'NX', now, worker) end
 local room = slots - call('SCARD', held)
 local more = stopped and 3 or 0
 if concurrency > 0 and room > 0 then
@@ -136,10 +140,10 @@ local function next_id()
     -- one of another priority that was pushed to an empty list stands at its end: put it in its place first
     while true do
       local tail = call('LINDEX', K.ready, -1)
-      local f = tail and call('HMGET', K.job .. tail, 'pri', 'n')
+      local f = tail and call('HMGET', K.job .. tail, 'pri', 'n', 's')
       if not (f and f[1]) then break end
       call('RPOP', K.ready)
-      call('ZADD', K.backlog, (9 - f[1]) * 8796093022208 + f[2], tail)
+      if f[3] == 'queued' then to_backlog(tail, f[1], f[2]) else drop(tail) end
     end
     local first = call('ZRANGE', K.backlog, 0, 0, 'WITHSCORES')
     if tonumber(first[2]) < default or call('LLEN', K.ready) == 0 then
@@ -152,30 +156,18 @@ end
 
 -- Starts one id, or drops its entry when the record is not queued (canceled while listed, or expired).
 local function start(id)
-  if id == '' then
-    call('HINCRBY', K.counts, 'ghosts', -1)
-    return
-  end
   local job = K.job .. id
-  local f = call('HMGET', job, 's', 'op', 'p', 'o', 'a', 'g', 'd', 'to', 'c', 'v', 'n', 'pri', 'l', 'tt', 'due')
-  if f[1] ~= 'queued' then
-    if f[13] then
-      call('HDEL', job, 'l')
-      call('PEXPIRE', job, f[14] or 604800000)
-      call('HINCRBY', K.counts, 'ghosts', -1)
-    end
-    return
-  end
+  local f = call('HMGET', job, 's', 'op', 'p', 'o', 'a', 'g', 'd', 'to', 'c', 'v', 'n', 'pri', 'due')
+  if f[1] ~= 'queued' then return drop(id) end
   local pri = f[12] and tonumber(f[12])
   if pri and pri < 5 and call('LLEN', K.ready) > 0 then
-    call('ZADD', K.backlog, (9 - pri) * 8796093022208 + f[11], id) -- it stood in an empty list, and others came since
-    return
+    return to_backlog(id, pri, f[11]) -- it stood in an empty list, and others came since
   end
   local attempt = (tonumber(f[5]) or 0) + 1
   local token = attempt .. '.' .. worker .. '.' .. nonce
   local deadline = now + (tonumber(f[8]) or limitOf[f[2]] or limit)
   call('HSET', job, 's', 'started', 'tok', token, 't', now, 'a', attempt, 'dl', deadline, 'v', (tonumber(f[10]) or 0) + 1)
-  if attempt == 1 and not f[6] and not f[7] then observe('w', now - (f[15] or f[9])) end
+  if attempt == 1 and not f[6] and not f[7] then observe('w', now - (f[13] or f[9])) end
   started[#started + 1] = id
   if not pri then head = f[11] end
   local n = #jobs
@@ -186,13 +178,15 @@ end
 
 local drops = 0
 while slots ~= 0 do
-  local id = call('RPOP', wake)
+  local can = room > 0 and not stopped
+  -- the oldest starts first; what goes back goes newest first, so that the oldest is taken first again
+  local id = call(can and 'RPOP' or 'LPOP', wake)
   if not id then break end
-  if id == '' or (room > 0 and not stopped) then
+  if can then
     start(id)
   else
-    local f = call('HMGET', K.job .. id, 'pri', 'n')
-    if f[2] then push(id, f[1] and tonumber(f[1]), f[2], true) end
+    local f = call('HMGET', K.job .. id, 's', 'pri', 'n')
+    if f[1] == 'queued' then push(id, f[2] and tonumber(f[2]), f[3], true) else drop(id) end
   end
 end
 while room > 0 and not stopped and slots > 0 do

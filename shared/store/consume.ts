@@ -1,4 +1,5 @@
 /** Verbs of those who do the work: take, settle, beat, and the clocks' steps. */
+import { Buffer } from "node:buffer";
 import { FIELD, type JobId, random62, type ServiceName, type WorkerId } from "../jobs.ts";
 import { GLOBAL, keysOf, root } from "../keys.ts";
 import { type Connection, type ScriptValue, script } from "../script.ts";
@@ -31,10 +32,10 @@ const sweepScript = script<{ state: "text"; offset: "int" }, [seen: number, ...g
   offset: "int",
 });
 const sweepDropScript = script<{ state: "text" }, number>("sweep-drop", { state: "text" }, ["id"]);
-const sweepGhostsScript = script<{ list: "text"; offset: "int"; ttl: "int" }, [seen: number, dropped: number]>(
-  "sweep-ghosts",
-  { list: "text", offset: "int", ttl: "int" },
-);
+const sweepGhostsScript = script<{ list: "text"; offset: "int" }, [seen: number, dropped: number]>("sweep-ghosts", {
+  list: "text",
+  offset: "int",
+});
 
 /** A job in a worker's hands. Times in ms since 1970. */
 export type Taken = {
@@ -65,6 +66,10 @@ export type Settle = {
   timing?: string;
 };
 
+/** ioredis sends a Buffer as bytes, but a plain Uint8Array as the text "103,108,…". */
+const bytesOf = (result: string | Uint8Array = ""): string | Uint8Array =>
+  typeof result === "string" ? result : Buffer.from(result.buffer, result.byteOffset, result.byteLength);
+
 export type Verdict = "ok" | "lost" | "gone";
 export const MORE = { empty: 0, jobs: 1, concurrency: 2, paused: 3 } as const;
 
@@ -89,7 +94,7 @@ export class Consumer {
         Math.round(s.delayMs ?? 0),
         s.entry ?? "",
         s.error ?? "",
-        s.result ?? "",
+        bytesOf(s.result),
         s.type ?? "",
         s.sizeBytes ?? "",
         s.timing ?? "",
@@ -223,8 +228,8 @@ export class Consumer {
     return sweepDropScript(this.redis, root(service), { state }, ids);
   }
   /** Lets go of canceled jobs that are still listed. */
-  async sweepGhosts(service: ServiceName, list: "ready" | "shelf", offset: number, ttlMs: number) {
-    const [seen, dropped] = await sweepGhostsScript(this.redis, root(service), { list, offset, ttl: ttlMs });
+  async sweepGhosts(service: ServiceName, list: "ready" | "shelf", offset: number) {
+    const [seen, dropped] = await sweepGhostsScript(this.redis, root(service), { list, offset });
     return { seen, dropped };
   }
   async ghosts(service: ServiceName): Promise<number> {

@@ -117,12 +117,14 @@ export class Inspector {
     if (!f[0]) return undefined;
     const state = f[0] as State;
     const ended = isTerminal(state);
+    // bytes read as text have another length, so their size is asked for; JSON shows itself and needs none
+    const size = f[3] && !f[4] && f[2] ? await this.ask(() => this.redis.hstrlen(key, FIELD.result)) : numberOf(f[4]);
     return {
       state,
       rev: Number(f[1] ?? 0),
       result: state === "finished" && !f[3] ? (f[2] ?? undefined) : undefined,
       resultType: f[3] ?? "application/json",
-      resultSize: numberOf(f[4]) ?? (f[2] === null || f[2] === undefined ? undefined : f[2].length),
+      resultSize: size,
       error: ended ? json(f[5]) : undefined,
       progress: numberOf(f[6]),
       message: f[7] ?? undefined,

@@ -2,6 +2,8 @@
 -- close: makes a record terminal, with whatever else is to be written.
 -- rec holds the fields v, tt, x, w, ef, as far as the record has them.
 -- I6: state and TTL change in one step. The end's effects for elsewhere go to the outbox in the same step.
+local CANCELED = '{"code":"canceled","message":"canceled by request","retryable":false}'
+
 local function close(id, rec, state, ttl, ...)
   local job = K.job .. id
   call('HSET', job, 's', state, 'e', now, 'v', (rec.v or 0) + 1, ...)
