@@ -189,7 +189,7 @@ async function main(): Promise<void> {
     serve((request, env) => app.fetch(request, env), config.port, config.host, config.maxBodyBytes),
   ];
   if (config.dashboardPort !== 0) {
-    const board = dashboard(gateway);
+    const board = dashboard(gateway, app);
     servers.push(
       serve(
         (request, env) => board.fetch(request, env),

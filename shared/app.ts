@@ -18,8 +18,11 @@ export type Gateway = {
   guard: Guard;
 };
 
-/** A Hono app whose environment carries the socket's address. */
-export type Env = { Bindings: { ip: string } };
+/**
+ * A Hono app whose environment carries the socket's address, and the caller where this process has checked it
+ * already (the dashboard's session). Clients cannot set it: it never comes from the request.
+ */
+export type Env = { Bindings: { ip: string; caller?: Caller } };
 
 /** A new app that answers every fault as a problem. */
 export function newApp(): Hono<Env> {
@@ -29,8 +32,8 @@ export function newApp(): Hono<Env> {
 }
 
 /** Checks the caller. @throws Fault no_key, wrong_key, wrong_scope, foreign_origin */
-export const allow = (gateway: Gateway, c: { req: { raw: Request }; env: { ip: string } }, need: Scope): Caller =>
-  gateway.guard.check(c.req.raw, c.env?.ip ?? "", need);
+export const allow = (gateway: Gateway, c: { req: { raw: Request }; env: Env["Bindings"] }, need: Scope): Caller =>
+  c.env?.caller ? gateway.guard.demand(c.env.caller, need) : gateway.guard.check(c.req.raw, c.env?.ip ?? "", need);
 
 /** The id in a path. @throws Fault unknown_job when it cannot be one */
 export function idOf(text: string): JobId {

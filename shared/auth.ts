@@ -1,5 +1,6 @@
 /** Who may do what: API keys with scopes, trusted address ranges, and the rules when no key is set. */
-import { createHash, timingSafeEqual } from "node:crypto";
+import { Buffer } from "node:buffer";
+import { createHash, createHmac, timingSafeEqual } from "node:crypto";
 import { BlockList, isIP } from "node:net";
 import type { Scope } from "./config.ts";
 import { Fault } from "./faults.ts";
@@ -96,6 +97,12 @@ export function guard(settings: AuthSettings) {
     return { scope: "admin", key: "open", ip };
   };
 
+  /** @throws Fault wrong_scope */
+  const demand = (caller: Caller, need: Scope): Caller => {
+    if (RANK[caller.scope] >= RANK[need]) return caller;
+    throw new Fault("wrong_scope", `This needs a key of scope ${need}; yours has ${caller.scope}.`);
+  };
+
   return {
     clientIp,
     find,
@@ -118,10 +125,42 @@ export function guard(settings: AuthSettings) {
       } else {
         throw new Fault("no_key", "Send your API key in the header X-API-Key, or as Authorization: Bearer.");
       }
-      if (RANK[caller.scope] < RANK[need]) {
-        throw new Fault("wrong_scope", `This needs a key of scope ${need}; yours has ${caller.scope}.`);
+      return demand(caller, need);
+    },
+    demand,
+    /** Whether any key is configured; without one, loopback alone may ask. */
+    open: keys.length === 0,
+    session: sessions(keys),
+  };
+}
+
+/** ms; a browser signs in again after this. */
+export const SESSION_MS = 12 * 3_600_000;
+
+/**
+ * Sessions of the dashboard without a store: the cookie names the key by its hash and is signed with the key, so any
+ * gateway can check it, and taking a key away ends its sessions.
+ */
+function sessions(keys: { hash: Buffer; scope: Scope }[]) {
+  const sign = (hash: Buffer, text: string) => createHmac("sha256", hash).update(text).digest("base64url");
+  return {
+    /** @returns the cookie's value. @param key  must be one of the configured keys */
+    issue(key: string, now = Date.now()): string {
+      const hash = sha256(key);
+      const text = `${hash.toString("hex").slice(0, 16)}.${now + SESSION_MS}`;
+      return `${text}.${sign(hash, text)}`;
+    },
+    /** @returns who it is, or undefined when the cookie is forged, over, or of a key that is gone */
+    read(cookie: string, ip: string, now = Date.now()): Caller | undefined {
+      const [name = "", until = "", signature = ""] = cookie.split(".");
+      if (!(Number(until) > now)) return undefined;
+      for (const { hash, scope } of keys) {
+        if (hash.toString("hex").slice(0, 16) !== name) continue;
+        const good = Buffer.from(sign(hash, `${name}.${until}`));
+        const given = Buffer.from(signature);
+        if (good.length === given.length && timingSafeEqual(good, given)) return { scope, key: name, ip };
       }
-      return caller;
+      return undefined;
     },
   };
 }

@@ -1,0 +1,35 @@
+--@use base
+-- newest: the jobs of one service that changed last, at most `most` of each state, for the dashboard.
+--
+-- KEYS[1] root
+-- ARGV[1] most  int  1–100
+--
+-- reply flat, 9 values a job: id, state, operation, created, started, ended, attempt, progress, text
+--   text  its error, or the first 300 bytes of its result; "" = none. Times in ms, "" = none
+-- Bounded by most and the number of states, never by the number of jobs.
+local ids = {}
+local function add(list)
+  for _, id in ipairs(list) do
+    if id ~= '' then ids[#ids + 1] = id end
+  end
+end
+add(call('LRANGE', K.ready, 0, most - 1))
+add(call('LRANGE', K.shelf, 0, most - 1))
+add(call('ZREVRANGE', K.backlog, 0, most - 1))
+add(call('ZRANGE', K.scheduled, 0, most - 1))
+for _, worker in ipairs(call('ZRANGE', K.leases, 0, most - 1)) do add(call('SRANDMEMBER', K.held .. worker, most)) end
+for _, state in ipairs({ 'finished', 'failed', 'canceled' }) do add(call('ZREVRANGE', K.ended .. state, 0, most - 1)) end
+local out = {}
+for _, id in ipairs(ids) do
+  local f = call('HMGET', K.job .. id, 's', 'op', 'c', 't', 'e', 'a', 'pg', 'err', 'rt')
+  if f[1] then
+    local text = f[8] or ''
+    if f[1] == 'finished' and not f[9] then
+      text = string.sub(call('HGET', K.job .. id, 'r') or '', 1, 300)
+    end
+    local n = #out
+    out[n + 1], out[n + 2], out[n + 3], out[n + 4], out[n + 5] = id, f[1], f[2], f[3], f[4] or ''
+    out[n + 6], out[n + 7], out[n + 8], out[n + 9] = f[5] or '', f[6] or '0', f[7] or '', text
+  end
+end
+return out
