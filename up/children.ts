@@ -6,6 +6,7 @@
  */
 import type { Subprocess } from "bun";
 import { type Say, Trouble } from "./install.ts";
+import { lines } from "./processes.ts";
 import { ROOT } from "./settings.ts";
 
 export interface Program {
@@ -210,16 +211,4 @@ function killGroup(pid: number, signal: NodeJS.Signals): void {
   try {
     process.kill(-pid, signal);
   } catch {} // nobody is left, as it should be
-}
-
-/** Text lines of a stream; the last one may lack its newline. */
-async function* lines(stream: ReadableStream<Uint8Array>): AsyncGenerator<string> {
-  let rest = "";
-  const decoder = new TextDecoder();
-  for await (const chunk of stream) {
-    const parts = (rest + decoder.decode(chunk, { stream: true })).split("\n");
-    rest = parts.pop() as string;
-    for (const line of parts) yield line.trimEnd();
-  }
-  if (rest) yield rest;
 }

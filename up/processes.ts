@@ -63,3 +63,15 @@ export function onOrphaned(call: () => void): void {
   }, 1_000);
   timer.unref();
 }
+
+/** Text lines of a stream; the last one may lack its newline. */
+export async function* lines(stream: ReadableStream<Uint8Array>): AsyncGenerator<string> {
+  let rest = "";
+  const decoder = new TextDecoder();
+  for await (const chunk of stream) {
+    const parts = (rest + decoder.decode(chunk, { stream: true })).split("\n");
+    rest = parts.pop() as string;
+    for (const line of parts) yield line.trimEnd();
+  }
+  if (rest) yield rest;
+}
