@@ -1,0 +1,183 @@
+/**
+ * Reads Redis itself, not through the store, and judges the invariants of reliability.md §1 while everything runs.
+ * One script is one moment: nothing moves between its lines, so no grace is needed.
+ */
+import type { Redis } from "ioredis";
+import type { Ledger } from "./clients.ts";
+
+/**
+ * KEYS[1] "lh:{service}:" · ARGV ids to look at
+ * reply { places, records }: places = name, ids of every list and set there is; records = of each id that was asked for
+ * or stands in a place: id, state, token, attempt, redeliveries, rev, run, cancel asked, listed, pttl, ended, then its
+ * ranks in ended:finished, ended:failed, ended:canceled ("" = not there)
+ */
+const MOMENT = `
+local at = KEYS[1]
+local workers, ids, order = {}, {}, {}
+local function want(id) if id ~= '' and not ids[id] then ids[id] = true; order[#order + 1] = id end end
+for _, id in ipairs(ARGV) do want(id) end
+for _, w in ipairs(redis.call('ZRANGE', at .. 'leases', 0, -1)) do workers[w] = true end
+local places = { 'leases', redis.call('ZRANGE', at .. 'leases', 0, -1) }
+local function place(name, list)
+  places[#places + 1] = name
+  places[#places + 1] = list
+  for i = 1, math.min(#list, 5000) do want(list[i]) end
+end
+place('ready', redis.call('LRANGE', at .. 'ready', 0, -1))
+place('shelf', redis.call('LRANGE', at .. 'shelf', 0, -1))
+place('backlog', redis.call('ZRANGE', at .. 'backlog', 0, -1))
+place('scheduled', redis.call('ZRANGE', at .. 'scheduled', 0, -1))
+for _, id in ipairs(ARGV) do
+  local w = string.match(redis.call('HGET', at .. 'job:' .. id, 'tok') or '', '^%d+%.(%w+)%.')
+  if w then workers[w] = true end
+end
+for w in pairs(workers) do
+  place('wake ' .. w, redis.call('LRANGE', at .. 'wake:' .. w, 0, -1))
+  place('held ' .. w, redis.call('SMEMBERS', at .. 'held:' .. w))
+end
+local records = {}
+for i, id in ipairs(order) do
+  local key = at .. 'job:' .. id
+  local f = redis.call('HMGET', key, 's', 'tok', 'a', 'd', 'v', 'g', 'x', 'l', 'e')
+  local r = { id }
+  for k = 1, 8 do r[k + 1] = f[k] or '' end
+  r[10] = redis.call('PTTL', key)
+  r[11] = f[9] or ''
+  for k, s in ipairs({ 'finished', 'failed', 'canceled' }) do
+    r[11 + k] = redis.call('ZSCORE', at .. 'ended:' .. s, id) and 1 or 0
+  end
+  records[i] = r
+end
+return { places, records }`;
+
+const TERMINAL = new Set(["finished", "failed", "canceled"]);
+const MAX_ATTEMPTS = 3;
+const POISON = 3;
+
+export type Seen = { state: string; rev: string; ended: string; run: string };
+
+export class Checker {
+  samples = 0;
+  /** what was broken, with how often; the first few in full */
+  readonly broken = new Map<string, string[]>();
+  /** ids seen terminal, as they were then */
+  readonly ended = new Map<string, Seen>();
+  lost = new Set<string>();
+  twice = new Set<string>();
+  private readonly open = new Set<string>();
+  private known = 0;
+
+  constructor(
+    private readonly redis: Redis,
+    private readonly service: string,
+    private readonly ledger: Ledger,
+    private readonly random: () => number,
+  ) {}
+
+  /** Accepted jobs that were not yet seen terminal. */
+  get openCount(): number {
+    this.learn();
+    return this.open.size;
+  }
+
+  private learn(): void {
+    if (this.ledger.accepted.size === this.known) return;
+    let i = 0;
+    for (const id of this.ledger.accepted.keys()) {
+      if (i++ >= this.known && !this.ended.has(id)) this.open.add(id);
+    }
+    this.known = this.ledger.accepted.size;
+  }
+
+  private break(rule: string, what: string): void {
+    const list = this.broken.get(rule) ?? [];
+    this.broken.set(rule, list);
+    list.push(what);
+  }
+
+  /** One look at open jobs and at some that had ended. @throws when Redis is away */
+  async sample(): Promise<void> {
+    this.learn();
+    const ids = [...this.open].slice(0, 3_000);
+    const old = [...this.ended.keys()];
+    for (let i = 0; i < 200 && old.length > 0; i++) ids.push(old[Math.floor(this.random() * old.length)] as string);
+    await this.look(ids);
+    this.samples++;
+  }
+
+  /** Every accepted job, in slices. */
+  async all(ids: string[]): Promise<void> {
+    for (let i = 0; i < ids.length; i += 2_000) await this.look(ids.slice(i, i + 2_000));
+  }
+
+  private async look(ids: string[]): Promise<void> {
+    const [flat, records] = (await this.redis.eval(MOMENT, 1, `lh:{${this.service}}:`, ...ids)) as [
+      (string | string[])[],
+      (string | number)[][],
+    ];
+    const where = new Map<string, string[]>();
+    let leases = new Set<string>();
+    for (let i = 0; i < flat.length; i += 2) {
+      const name = flat[i] as string;
+      const list = flat[i + 1] as string[];
+      if (name === "leases") leases = new Set(list);
+      else
+        for (const id of list) {
+          const places = where.get(id);
+          if (places) places.push(name);
+          else where.set(id, [name]);
+        }
+    }
+    where.delete("");
+    for (const record of records) this.judge(record, where.get(record[0] as string) ?? [], leases);
+  }
+
+  private judge(record: (string | number)[], places: string[], leases: Set<string>): void {
+    const [id, state, token, attempt, redeliveries, rev, run, , listed] = record.map(String) as string[];
+    const pttl = Number(record[9]);
+    const ended = String(record[10]);
+    const indexes = ["finished", "failed", "canceled"].filter((_, i) => record[11 + i] === 1);
+    const told = `${id} ${state} rev ${rev} token ${token} in [${places.join(", ")}] indexes [${indexes}]`;
+    const was = this.ended.get(id as string);
+    if (state === "") {
+      if (this.ledger.accepted.has(id as string) || places.length > 0) {
+        this.lost.add(id as string);
+        this.break("I1 a record is missing", told);
+      }
+      return;
+    }
+    const lists = places.filter((p) => !p.startsWith("held"));
+    if (lists.length > 1) this.break("I7 an id stands twice", told);
+    if (TERMINAL.has(state as string)) {
+      const may = listed !== "" ? 1 : 0;
+      if (places.length !== may || indexes.length !== 1 || indexes[0] !== state)
+        this.break("I1 terminal, elsewhere too", told);
+      if (listed === "" && pttl < 0) this.break("I6 terminal without TTL", told);
+      if (was && was.run === run && (was.rev !== rev || was.ended !== ended || was.state !== state)) {
+        this.twice.add(id as string);
+        this.break("I3 changed after its end", `${told}; was ${was.state} rev ${was.rev}`);
+      }
+      this.ended.set(id as string, { state: state as string, rev: rev as string, ended, run: run as string });
+      this.open.delete(id as string);
+    } else {
+      if (was && was.run === run) {
+        this.twice.add(id as string);
+        this.break("I3 runs again after its end", `${told}; was ${was.state} rev ${was.rev}`);
+      }
+      if (pttl !== -1) this.break("I6 not terminal, with TTL", told);
+      if (indexes.length > 0) this.break("I1 not terminal, in an index", told);
+      const worker = token?.split(".")[1] ?? "";
+      if (state === "started") {
+        if (places.length !== 1 || places[0] !== `held ${worker}`) this.break("I1 started, not held", told);
+        if (!leases.has(worker)) this.break("I2 started without a lease", told);
+      } else if (state === "scheduled") {
+        if (places.length !== 1 || places[0] !== "scheduled") this.break("I1 scheduled, elsewhere", told);
+      } else if (places.length !== 1 || lists.length !== 1 || lists[0] === "scheduled") {
+        this.break("I1 queued, in no list", told);
+      }
+    }
+    if (Number(attempt) > MAX_ATTEMPTS) this.break("I5 too many attempts", `${told} attempt ${attempt}`);
+    const most = state === "failed" ? POISON + 1 : POISON;
+    if (Number(redeliveries) > most) this.break("I5 too many redeliveries", `${told} redeliveries ${redeliveries}`);
+  }
+}

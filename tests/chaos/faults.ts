@@ -1,0 +1,137 @@
+/** What goes wrong, one at a time or over each other; each heals itself. */
+import type { Loss, LossyProxy } from "./proxy.ts";
+import { LEASE_MS, type Member, type World } from "./world.ts";
+
+export type Fault = {
+  name: string;
+  /** how often it is chosen, against the others */
+  weight: number;
+  run(world: World, random: () => number): Promise<void>;
+};
+
+const pick = <T>(list: T[], random: () => number): T | undefined => list[Math.floor(random() * list.length)];
+/** Living members; one always stays, so that something moves. */
+const living = (members: Member[]) => {
+  const free = members.filter((m) => !m.stopped);
+  return free.length > 1 ? free : [];
+};
+
+async function kill(world: World, members: Member[], random: () => number, signal: NodeJS.Signals = "SIGKILL") {
+  const victim = pick(living(members), random);
+  if (!victim) return;
+  victim.stopped = true;
+  victim.process.kill(signal);
+  await Promise.race([victim.process.exited, Bun.sleep(6_000)]);
+  victim.process.kill("SIGKILL");
+  await victim.process.exited;
+  await Bun.sleep(1_500 * random());
+  await world.revive(victim);
+  victim.stopped = false;
+}
+
+/** Longer than the lease: others take its jobs, and then it wakes and does not know. */
+async function freeze(members: Member[], random: () => number) {
+  const victim = pick(living(members), random);
+  if (!victim) return;
+  victim.stopped = true;
+  victim.process.kill("SIGSTOP");
+  await Bun.sleep(LEASE_MS * (1.2 + 1.3 * random()));
+  victim.process.kill("SIGCONT");
+  victim.stopped = false;
+}
+
+async function lossy(proxy: LossyProxy, loss: Loss, ms: number) {
+  proxy.lose(loss);
+  await Bun.sleep(ms);
+  proxy.lose(undefined);
+}
+
+let redisAway = false;
+
+export const FAULTS: Fault[] = [
+  { name: "kill -9 worker", weight: 4, run: (w, r) => kill(w, w.workers, r) },
+  { name: "SIGSTOP worker", weight: 3, run: (w, r) => freeze(w.workers, r) },
+  { name: "SIGTERM worker", weight: 1, run: (w, r) => kill(w, w.workers, r, "SIGTERM") },
+  { name: "kill -9 gateway", weight: 2, run: (w, r) => kill(w, w.gateways, r) },
+  { name: "SIGSTOP gateway", weight: 1, run: (w, r) => freeze(w.gateways, r) },
+  {
+    name: "kill -9 Redis",
+    weight: 2,
+    async run(world, random) {
+      if (redisAway) return;
+      redisAway = true;
+      await world.redis.kill9();
+      await Bun.sleep(200 + 1_200 * random());
+      await world.redis.restart();
+      redisAway = false;
+    },
+  },
+  {
+    name: "SCRIPT FLUSH",
+    weight: 1,
+    run: async (world) => {
+      if (!redisAway) await Promise.race([world.redis.client.script("FLUSH"), Bun.sleep(1_000)]);
+    },
+  },
+  {
+    name: "Redis replies dropped",
+    weight: 5,
+    run: (w, r) => lossy(w.proxies.workers, { kind: "drop", chance: 0.03 + 0.2 * r() }, 700),
+  },
+  {
+    name: "Redis replies late",
+    weight: 2,
+    run: (w, r) => lossy(w.proxies.workers, { kind: "delay", chance: 0.3, delayMs: 600 * r() }, 700),
+  },
+  { name: "Redis half open", weight: 2, run: (w) => lossy(w.proxies.workers, { kind: "half", chance: 0.1 }, 300) },
+  {
+    name: "gateway replies dropped",
+    weight: 3,
+    run: (w, r) => lossy(w.proxies.gateways, { kind: "drop", chance: 0.03 + 0.1 * r() }, 500),
+  },
+  { name: "gateway half open", weight: 1, run: (w) => lossy(w.proxies.gateways, { kind: "half", chance: 0.1 }, 300) },
+  { name: "answers dropped", weight: 2, run: (w) => lossy(w.proxies.service, { kind: "drop", chance: 0.05 }, 500) },
+  { name: "answers cut", weight: 1, run: (w) => lossy(w.proxies.service, { kind: "cut", chance: 0.05 }, 500) },
+  {
+    name: "service refuses",
+    weight: 1,
+    run: (w, r) => lossy(w.proxies.service, { kind: "refuse", chance: 1 }, 200 + 500 * r()),
+  },
+];
+
+/** Injects a fault every `everyMs` until told to stop, then waits until all have healed. */
+export class Havoc {
+  readonly counts = new Map<string, number>();
+  private readonly healing = new Set<Promise<void>>();
+  private stopped = false;
+
+  constructor(
+    private readonly world: World,
+    private readonly random: () => number,
+    private readonly names: string[] | undefined,
+  ) {}
+
+  async run(everyMs: number): Promise<void> {
+    const chosen = FAULTS.filter((f) => !this.names || this.names.some((name) => f.name.includes(name)));
+    const sum = chosen.reduce((total, f) => total + f.weight, 0);
+    while (!this.stopped && chosen.length > 0) {
+      let dice = this.random() * sum;
+      const fault = chosen.find((f) => {
+        dice -= f.weight;
+        return dice < 0;
+      }) as Fault;
+      this.counts.set(fault.name, (this.counts.get(fault.name) ?? 0) + 1);
+      const healed: Promise<void> = fault
+        .run(this.world, this.random)
+        .catch((error) => console.error(`fault ${fault.name}: ${error}`))
+        .finally(() => this.healing.delete(healed));
+      this.healing.add(healed);
+      await Bun.sleep(everyMs * (0.5 + 0.8 * this.random()));
+    }
+  }
+
+  async stop(): Promise<void> {
+    this.stopped = true;
+    while (this.healing.size > 0) await Promise.all(this.healing);
+  }
+}

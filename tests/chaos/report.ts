@@ -1,0 +1,138 @@
+/** The end of a run: what was promised against what is there, as a table. */
+import type { Redis } from "ioredis";
+import type { Checker } from "./checker.ts";
+import type { Ledger } from "./clients.ts";
+import type { Havoc } from "./faults.ts";
+import { SERVICE, type World } from "./world.ts";
+
+export type Result = {
+  bad: boolean;
+  states: Map<string, number>;
+  failures: Map<string, number>;
+  counters: Map<string, number>;
+  unknown: { found: number; absent: number };
+  faults: string[];
+};
+
+/** Reads every record once and compares it with the ledgers of the clients and of the microservice. */
+export async function verdict(world: World, ledger: Ledger, checker: Checker, redis: Redis): Promise<Result> {
+  const faults: string[] = [];
+  const wrong = (what: string) => faults.push(what);
+  await checker.all([...ledger.accepted.keys()]);
+  // Every record there is, by what its payload says it is: finds jobs that nobody was told of.
+  const byN = new Map<number, string[]>();
+  const states = new Map<string, number>();
+  const failures = new Map<string, number>();
+  const count = (map: Map<string, number>, what: string) => map.set(what, (map.get(what) ?? 0) + 1);
+  const keys: string[] = [];
+  let cursor = "0";
+  do {
+    const [next, found] = await redis.scan(cursor, "MATCH", `lh:{${SERVICE}}:job:*`, "COUNT", 2_000);
+    cursor = next;
+    keys.push(...found);
+  } while (cursor !== "0");
+  for (let i = 0; i < keys.length; i += 1_000) {
+    const slice = keys.slice(i, i + 1_000);
+    const rows = await Promise.all(slice.map((key) => redis.hmget(key, "s", "p", "r", "err", "d")));
+    rows.forEach(([state, payload, result, error, redeliveries], k) => {
+      const id = (slice[k] as string).slice(`lh:{${SERVICE}}:job:`.length);
+      const { n } = JSON.parse(payload ?? "{}") as { n: number };
+      byN.set(n, [...(byN.get(n) ?? []), id]);
+      count(states, state ?? "none");
+      const calls = world.service.calls.get(id) ?? [];
+      if (state === "finished") {
+        const answer = JSON.parse(result ?? "{}") as { id?: string; n?: number };
+        if (answer.id !== id || answer.n !== n) wrong(`${id} finished with the answer of another: ${result}`);
+        if (!calls.some((call) => call.said === "ok")) wrong(`${id} finished, but the service never said so`);
+      } else if (state === "failed") {
+        const { code } = JSON.parse(error ?? "{}") as { code: string };
+        count(failures, code);
+        const said = (what: string) => calls.some((call) => call.said === what);
+        const told =
+          (code === "http_error" && said("500")) ||
+          (code === "timeout" && calls.length > 0) ||
+          ((code === "poison" || code === "reset") && Number(redeliveries) > 3) ||
+          (code === "cut_short" && calls.length > 2);
+        if (!told) wrong(`${id} failed for no reason: ${error}; the service said ${JSON.stringify(calls)}`);
+      } else if (state === "canceled" && !ledger.promises[n]?.canceled) wrong(`${id} was canceled by nobody`);
+    });
+  }
+  let found = 0;
+  let absent = 0;
+  for (const promise of ledger.promises) {
+    if (!promise) continue;
+    const records = byN.get(promise.n) ?? [];
+    for (const id of promise.ids) if (!records.includes(id)) checker.lost.add(id);
+    if (promise.key && records.length > 1) wrong(`I9 ${promise.key} stands for ${records.join(", ")}`);
+    if (!promise.key && records.length > promise.ids.size + promise.unknown) {
+      wrong(`ghost: job ${promise.n} was refused and yet it is there: ${records.join(", ")}`);
+    }
+    if (promise.unknown > 0 && promise.ids.size === 0) records.length > 0 ? found++ : absent++;
+  }
+  const flat = await redis.hgetall(`lh:{${SERVICE}}:counts`);
+  const counters = new Map(Object.entries(flat).map(([name, value]) => [name, Number(value)]));
+  // The scripts count each end once: more ends than ended jobs means that one ended twice between two samples.
+  for (const state of ["finished", "failed", "canceled"]) {
+    const ends = counters.get(state) ?? 0;
+    const there = states.get(state) ?? 0;
+    if (ends !== there) wrong(`twice: ${ends} ends as ${state} were counted, but ${there} jobs are ${state}`);
+  }
+  const made = counters.get("submitted") ?? 0;
+  if (made !== keys.length) wrong(`${made} submits were counted, but there are ${keys.length} records`);
+  const bad = faults.length > 0 || checker.broken.size > 0 || checker.lost.size > 0 || checker.twice.size > 0;
+  return { bad, states, failures, counters, unknown: { found, absent }, faults };
+}
+
+export function report(
+  result: Result,
+  run: {
+    havoc: Havoc;
+    world: World;
+    ledger: Ledger;
+    checker: Checker;
+    seconds: number;
+    drainMs: number;
+    seed: number;
+  },
+): void {
+  const { havoc, world, ledger, checker } = run;
+  const n = (name: string) => result.counters.get(name) ?? 0;
+  const failures = [...result.failures].map(([code, count]) => `${code} ${count}`).join(", ");
+  const rows: [string, string | number][] = [
+    ["accepted", ledger.accepted.size],
+    ["finished", result.states.get("finished") ?? 0],
+    ["failed, as told", `${result.states.get("failed") ?? 0}${failures ? `  (${failures})` : ""}`],
+    ["canceled, as asked", result.states.get("canceled") ?? 0],
+    ["LOST", checker.lost.size],
+    ["TWICE (changed after its end)", checker.twice.size],
+    ["unknown, looked up: there / not", `${result.unknown.found} / ${result.unknown.absent}`],
+    ["calls of the microservice", world.service.total],
+    ["redelivered", n("redelivered")],
+    ["handed back", n("returned")],
+    ["adopted (the take's reply was lost)", world.lines(/its reply was lost/).length],
+    ["stale results refused", n("stale")],
+    ["faults", [...havoc.counts.values()].reduce((a, b) => a + b, 0)],
+    ["answers lost or late by proxies", Object.values(world.proxies).reduce((sum, proxy) => sum + proxy.hits, 0)],
+    ["samples of I1–I7", checker.samples],
+    ["slowest answer to a submit", `${Math.round(ledger.slowestMs)} ms`],
+    ["all ended after the last fault", `${(run.drainMs / 1_000).toFixed(1)} s`],
+    ["the run took", `${run.seconds} s`],
+  ];
+  const width = Math.max(...rows.map(([name]) => name.length));
+  console.log(`\n\n${rows.map(([name, value]) => `  ${name.padEnd(width)}  ${value}`).join("\n")}\n`);
+  console.log(`  faults: ${[...havoc.counts].map(([name, count]) => `${name} ${count}`).join(", ")}`);
+  console.log(`  answers to clients: ${[...ledger.answers].map(([what, count]) => `${what}: ${count}`).join(", ")}`);
+  for (const [rule, list] of checker.broken) {
+    console.log(
+      `\n  BROKEN ${rule}: ${list.length}\n${list
+        .slice(0, 5)
+        .map((text) => `    ${text}`)
+        .join("\n")}`,
+    );
+  }
+  for (const fault of result.faults.slice(0, 20)) console.log(`  WRONG ${fault}`);
+  if (result.faults.length > 20) console.log(`  … and ${result.faults.length - 20} more`);
+  console.log(
+    result.bad ? `\nchaos: FAILED (seed ${run.seed})` : `\nchaos: nothing lost, nothing twice (seed ${run.seed})`,
+  );
+}

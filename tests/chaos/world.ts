@@ -1,0 +1,95 @@
+/** Everything that a chaos run breaks: Redis, proxies, gateways, workers, the microservice. Real processes, loopback only. */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { freePort, startRedis, type TestRedis } from "../support/redis.ts";
+import { type Process, startProcess } from "../support/stack.ts";
+import { type LossyProxy, startProxy } from "./proxy.ts";
+import { type ChaosService, startChaosService } from "./service.ts";
+
+export type Member = { name: string; process: Process; stopped: boolean; env: Record<string, string> };
+export type World = {
+  redis: TestRedis;
+  service: ChaosService;
+  /** between workers and Redis, gateways and Redis, workers and the microservice */
+  proxies: { workers: LossyProxy; gateways: LossyProxy; service: LossyProxy };
+  gateways: Member[];
+  workers: Member[];
+  urls: string[];
+  /** starts a dead one again under the same settings */
+  revive(member: Member): Promise<void>;
+  /** lines of dead and living workers that match */
+  lines(pattern: RegExp): string[];
+  stop(): Promise<void>;
+};
+
+export const LEASE_MS = 2_500;
+export const SERVICE = "work";
+
+export async function startWorld(gateways: number, workers: number, random: () => number): Promise<World> {
+  const dir = mkdtempSync(join(tmpdir(), "longhaul-chaos-"));
+  const [redis, service] = await Promise.all([startRedis(), startChaosService(random)]);
+  const [forWorkers, forGateways, forService] = await Promise.all([
+    startProxy(redis.port, random),
+    startProxy(redis.port, random),
+    startProxy(service.port, random),
+  ]);
+  const url = `http://127.0.0.1:${forService.port}`;
+  const operations = { [SERVICE]: { url, slots: 16, backoff: "200ms", timeout: "3s" } };
+  writeFileSync(join(dir, "services.json"), JSON.stringify({ operations }));
+  const env = {
+    SERVICES: join(dir, "services.json"),
+    DATA_DIR: join(dir, "data"),
+    LEASE: `${LEASE_MS}ms`,
+    DRAIN_TIMEOUT: "1s",
+    DASHBOARD_PORT: "0",
+  };
+  const past: string[] = [];
+  const member = (name: string, file: string, more: Record<string, string>): Member => {
+    const all = { ...env, ...more };
+    return { name, env: all, stopped: false, process: startProcess(file, all) };
+  };
+  const world: World = {
+    redis,
+    service,
+    proxies: { workers: forWorkers, gateways: forGateways, service: forService },
+    gateways: [],
+    workers: [],
+    urls: [],
+    async revive(dead) {
+      past.push(...dead.process.output().split("\n"));
+      dead.process = startProcess(dead.name.startsWith("gateway") ? "gateway.ts" : "worker.ts", dead.env);
+    },
+    lines(pattern) {
+      const living = [...world.workers, ...world.gateways].flatMap((m) => m.process.output().split("\n"));
+      return [...past, ...living].filter((line) => pattern.test(line));
+    },
+    async stop() {
+      const all = [...world.gateways, ...world.workers];
+      for (const m of all) m.process.kill("SIGKILL");
+      await Promise.all(all.map((m) => m.process.exited));
+      for (const proxy of Object.values(world.proxies)) proxy.stop();
+      service.stop();
+      await redis.stop();
+      rmSync(dir, { recursive: true, force: true });
+    },
+  };
+  for (let i = 0; i < gateways; i++) {
+    const port = await freePort();
+    world.urls.push(`http://127.0.0.1:${port}`);
+    world.gateways.push(
+      member(`gateway ${i + 1}`, "gateway.ts", {
+        PORT: String(port),
+        REDIS_URL: `redis://127.0.0.1:${forGateways.port}`,
+      }),
+    );
+  }
+  for (let i = 0; i < workers; i++) {
+    world.workers.push(member(`worker ${i + 1}`, "worker.ts", { REDIS_URL: `redis://127.0.0.1:${forWorkers.port}` }));
+  }
+  await Promise.all([
+    ...world.gateways.map((m) => m.process.says(/gateway ready/, 20_000)),
+    ...world.workers.map((m) => m.process.says(/ready under/, 20_000)),
+  ]);
+  return world;
+}
