@@ -4,18 +4,19 @@
  */
 import process from "node:process";
 import type { Context } from "hono";
-import { allow, type Env, type Gateway, idOf, jsonText, newApp, recordText, statusText } from "./shared/app.ts";
+import { allow, type Env, type Gateway, idOf, jsonText, newApp, revised } from "./shared/app.ts";
 import { guard, isLoopback } from "./shared/auth.ts";
 import { type Config, ConfigError, readConfig } from "./shared/config.ts";
 import { Fault } from "./shared/faults.ts";
 import { health } from "./shared/health.ts";
-import { type JobId, serviceName, serviceOf } from "./shared/jobs.ts";
+import { isTerminal, type JobId, serviceName } from "./shared/jobs.ts";
 import { parseJson } from "./shared/json.ts";
 import { problem } from "./shared/problem.ts";
 import { dashboard, routes } from "./shared/routes/index.ts";
 import { PortBusy, RUNTIME, type Server, serve } from "./shared/runtime.ts";
 import type { Connection } from "./shared/script.ts";
 import type { Operation } from "./shared/services.ts";
+import { forecast, recordText, statusText } from "./shared/show.ts";
 import { etaS, Snapshots } from "./shared/snapshot.ts";
 import { Inspector, noJob } from "./shared/store/inspect.ts";
 import { Producer } from "./shared/store/produce.ts";
@@ -33,16 +34,16 @@ export function gatewayApp(gateway: Gateway, warnings: () => string[] = () => []
   app.get("/jobs/:id/status", async (c) => {
     allow(gateway, c, "read");
     const id = idOf(c.req.param("id"));
-    const status = await inspector.status(id);
-    if (!status) throw noJob(id);
-    return jsonText(statusText(id, serviceOf(id), status, gateway), 200, { "cache-control": "private, no-cache" });
+    const held = await gateway.hold?.(c.req.raw, id, inspector.ended(id));
+    return showStatus(c, id, held?.headers);
   });
   app.get("/jobs/:id", async (c) => {
     allow(gateway, c, "read");
     const id = idOf(c.req.param("id"));
+    const held = await gateway.hold?.(c.req.raw, id, inspector.ended(id));
     const record = await inspector.record(id);
     if (!record) throw noJob(id);
-    return jsonText(recordText(record, gateway), 200, { "cache-control": "private, no-cache" });
+    return revised(c.req.raw, record.rev, () => recordText(record, gateway), held?.headers);
   });
   app.post("/jobs/:id/cancel", (c) => cancel(c, idOf(c.req.param("id"))));
   app.delete("/jobs/:id", (c) => remove(c, idOf(c.req.param("id"))));
@@ -65,13 +66,30 @@ export function gatewayApp(gateway: Gateway, warnings: () => string[] = () => []
     const job = newJob(op, parseJson(body, config.maxJsonDepth), options);
     fromHeaders(job, c.req.raw.headers, caller, body);
     const { id, replayed } = await producer.submit(job);
+    return accepted(c, op, id, job.due !== undefined, replayed);
+  }
+
+  /** 202 with where to look and when; a client that waits for the end gets that, if it comes in time. */
+  async function accepted(c: C, op: Operation, id: JobId, later: boolean, replayed: boolean): Promise<Response> {
+    const headers = { location: `/jobs/${id}`, ...(replayed ? { "idempotent-replayed": "true" } : {}) };
+    // Its own fault ends no submit that was accepted: whoever cannot wait polls.
+    const held = await gateway.hold?.(c.req.raw, id, inspector.ended(id))?.catch(() => undefined);
+    if (held?.ended) return showStatus(c, id, { ...headers, ...held.headers });
     const state = snapshots.peek()?.services.find((s) => s.service === op.service);
     const waitS = state ? etaS(state, op.name, state.counts.queued) : 1;
-    return jsonText(JSON.stringify({ job_id: id, status: job.due ? "scheduled" : "queued" }), 202, {
-      location: `/jobs/${id}`,
+    return jsonText(JSON.stringify({ job_id: id, status: later ? "scheduled" : "queued" }), 202, {
+      ...headers,
+      ...held?.headers,
       "retry-after": String(waitS),
-      ...(replayed ? { "idempotent-replayed": "true" } : {}),
     });
+  }
+
+  async function showStatus(c: C, id: JobId, headers: Record<string, string> = {}): Promise<Response> {
+    const status = await inspector.status(id);
+    if (!status) throw noJob(id);
+    const estimate = forecast(gateway, status);
+    const again = isTerminal(status.state) ? {} : { "retry-after": String(Math.min(estimate.eta_s ?? 1, 60)) };
+    return revised(c.req.raw, status.rev, () => statusText(status, estimate), { ...headers, ...again });
   }
 
   /** From 80 % of maxmemory on nothing new comes in, so that what is running can still end (protocol.md §4). */
@@ -148,10 +166,12 @@ function distance(a: string, b: string): number {
 }
 
 /** Puts the parts of a gateway together over one connection. */
-export function assemble(config: Config, redis: Connection): Gateway {
+export function assemble(config: Config, redis: Connection, stopping = new AbortController().signal): Gateway {
   const inspector = new Inspector(redis);
   return {
     config,
+    stopping,
+    open: (name) => connect(config.redisUrl, "work", name),
     inspector,
     producer: new Producer(redis, config),
     snapshots: new Snapshots(inspector, config.registry, config.leaseMs),
@@ -183,7 +203,8 @@ async function main(): Promise<void> {
       },
     );
   });
-  const gateway = assemble(config, redis);
+  const ending = new AbortController();
+  const gateway = assemble(config, redis, ending.signal);
   const app = gatewayApp(gateway, () => warnings);
   const servers: Server[] = [
     serve((request, env) => app.fetch(request, env), config.port, config.host, config.maxBodyBytes),
@@ -205,7 +226,8 @@ async function main(): Promise<void> {
   const stop = async () => {
     if (stopping) process.exit(0);
     stopping = true;
-    // Requests in hand get their answers; waits and event streams are cut after a moment and come again elsewhere.
+    // Requests in hand get their answers: whoever waits is told at once what there is, and comes again elsewhere.
+    ending.abort();
     await Promise.race([
       Promise.all(servers.map((server) => server.stop(false))),
       new Promise((done) => setTimeout(done, 2_000)),

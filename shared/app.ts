@@ -1,12 +1,13 @@
-/** What the gateway's routes share: the deployment's parts, who may ask, and how a job is shown. */
+/** What the gateway's routes share: the deployment's parts, who may ask, and how an answer is made. */
 import { Hono } from "hono";
 import type { Caller, Guard } from "./auth.ts";
 import type { Config, Scope } from "./config.ts";
 import { Fault } from "./faults.ts";
-import { isTerminal, type JobId, type JobRecord, jobId, type ServiceName } from "./jobs.ts";
+import { type JobId, jobId } from "./jobs.ts";
 import { problem, toFault } from "./problem.ts";
-import { etaS, type Snapshots } from "./snapshot.ts";
-import { type Inspector, noJob, type Status } from "./store/inspect.ts";
+import type { Connection } from "./script.ts";
+import type { Snapshots } from "./snapshot.ts";
+import { type Inspector, noJob } from "./store/inspect.ts";
 import type { Producer } from "./store/produce.ts";
 
 /** The parts of a running gateway. */
@@ -16,7 +17,19 @@ export type Gateway = {
   inspector: Inspector;
   snapshots: Snapshots;
   guard: Guard;
+  /** opens a further connection to Redis, for what may not share the first: subscriptions */
+  open(name: string): Connection;
+  /** aborted when the gateway stops: whoever waits answers with what it has */
+  stopping: AbortSignal;
+  /**
+   * Long polls, set when routes/follow.ts is mounted: rings at news of `topic` and asks `ended` until it holds or the
+   * wait that the request asks for is over. undefined, at once, when it asks for none.
+   */
+  hold?: (request: Request, topic: string, ended: () => Promise<boolean>) => Promise<Held> | undefined;
 };
+
+/** How a wait went. */
+export type Held = { ended: boolean; headers: Record<string, string> };
 
 /**
  * A Hono app whose environment carries the socket's address, and the caller where this process has checked it
@@ -42,124 +55,30 @@ export function idOf(text: string): JobId {
   return id;
 }
 
-export const iso = (ms: number | undefined): string | null => (ms === undefined ? null : new Date(ms).toISOString());
-
-/** Where a job stands and when it is likely to be done; an estimate from the shared snapshot. */
-export function forecast(
-  gateway: Gateway,
-  service: ServiceName,
-  job: Pick<Status, "state" | "sequence" | "operation" | "started">,
-) {
-  const state = gateway.snapshots.peek()?.services.find((s) => s.service === service);
-  if (!state) return { position: null, eta_s: null };
-  if (job.state === "started") {
-    return { position: null, eta_s: etaS(state, job.operation, undefined, Date.now() - (job.started ?? Date.now())) };
-  }
-  if (job.state !== "queued") return { position: null, eta_s: null };
-  const position = Math.max(1, job.sequence - state.counts.head);
-  return { position, eta_s: etaS(state, job.operation, position - 1) };
-}
-
-/**
- * The status as old clients read it: always job_id, status, result, error; further keys beside them.
- * The result's text goes in as it was stored: parsing it would lose digits and key order.
- */
-export function statusText(id: JobId, service: ServiceName, status: Status, gateway: Gateway): string {
-  const canceled = status.state === "canceled";
-  const rest = {
-    progress: status.progress ?? (status.state === "finished" ? 1 : null),
-    message: status.message ?? null,
-    ...forecast(gateway, service, status),
-    attempt: status.attempt,
-    created_at: iso(status.created),
-    started_at: iso(status.started),
-    ended_at: iso(status.ended),
-    ...(status.due !== undefined ? { due_at: iso(status.due) } : {}),
-  };
-  // Old clients stop only on finished and failed: canceled must read failed here.
-  const word = canceled ? "failed" : status.state;
-  const error = canceled
-    ? "canceled by request"
-    : (status.error?.message ?? (status.state === "failed" ? "failed" : null));
-  const head = `{"job_id":${JSON.stringify(id)},"status":"${word}","result":`;
-  return `${head}${resultText(id, status)},"error":${JSON.stringify(error)},${JSON.stringify(rest).slice(1)}`;
-}
-
-function resultText(id: JobId, status: Status): string {
-  if (status.state !== "finished") return "null";
-  if (status.result !== undefined) return status.result;
-  return JSON.stringify({ content_type: status.resultType, size: status.resultSize ?? 0, href: `/jobs/${id}/result` });
-}
-
-/** The full record as a client reads it: contract.md §3. */
-export function recordText(record: JobRecord, gateway: Gateway): string {
-  const { id, service, result } = record;
-  const links = {
-    self: `/jobs/${id}`,
-    status: `/jobs/${id}/status`,
-    ...(record.state === "finished" ? { result: `/jobs/${id}/result` } : {}),
-    ...(record.state === "failed" || record.state === "canceled" ? { requeue: `/jobs/${id}/requeue` } : {}),
-    ...(isTerminal(record.state) ? {} : { cancel: `/jobs/${id}/cancel` }),
-  };
-  const { trace, traceState, tags, ...options } = record.options;
-  const body = {
-    job_id: id,
-    operation: record.operation,
-    service,
-    status: record.state,
-    rev: record.rev,
-    priority: record.priority,
-    run: record.run,
-    attempt: record.attempt,
-    redeliveries: record.redeliveries,
-    tags: tags ?? [],
-    options: {
-      ...(options.timeout !== undefined ? { timeout: options.timeout / 1_000 } : {}),
-      ...(options.retries !== undefined ? { retries: options.retries } : {}),
-      ...(options.backoff !== undefined ? { backoff: options.backoff / 1_000 } : {}),
-      ...(options.resultTtl !== undefined ? { result_ttl: options.resultTtl / 1_000 } : {}),
-      ...(options.callback ? { callback_url: options.callback } : {}),
-    },
-    traceparent: trace ?? null,
-    tracestate: traceState ?? null,
-    batch_id: record.batch ?? null,
-    worker: record.worker ?? null,
-    created_at: iso(record.created),
-    started_at: iso(record.started),
-    deadline_at: iso(record.deadline),
-    ended_at: iso(record.ended),
-    due_at: iso(record.due),
-    cancel_requested_at: iso(record.cancelAsked),
-    progress: record.progress ?? (record.state === "finished" ? 1 : null),
-    message: record.message ?? null,
-    ...forecast(gateway, service, record),
-    timing: record.timing ? { first_byte_ms: record.timing.firstByte, last_byte_ms: record.timing.lastByte } : null,
-    error: record.error ? { ...record.error, attempts: record.attempts.map(shownAttempt) } : null,
-    attempts: record.attempts.map(shownAttempt),
-    links,
-  };
-  const jsonResult = record.resultType === "application/json" && result !== undefined;
-  const shown = jsonResult
-    ? result.toString()
-    : record.resultSize !== undefined && record.state === "finished"
-      ? JSON.stringify({ content_type: record.resultType, size: record.resultSize, href: `/jobs/${id}/result` })
-      : "null";
-  return `${JSON.stringify(body).slice(0, -1)},"payload":${record.payload ?? "null"},"result":${shown}}`;
-}
-
-const shownAttempt = (a: JobRecord["attempts"][number]) => ({
-  attempt: a.attempt,
-  worker: a.worker,
-  started_at: iso(a.started),
-  ended_at: iso(a.ended),
-  outcome: a.outcome,
-  ...(a.message ? { message: a.message } : {}),
-  ...(a.http_status ? { http_status: a.http_status } : {}),
-});
-
 /** A JSON answer of ready text. */
 export const jsonText = (text: string, status = 200, headers: Record<string, string> = {}) =>
-  new Response(text, { status, headers: { "content-type": "application/json", ...headers } });
+  new Response(text, {
+    status,
+    headers: { "content-type": "application/json", "x-content-type-options": "nosniff", ...headers },
+  });
+
+/**
+ * A JSON answer that carries the record's revision, or 304 when the client has that revision.
+ * The tag is weak: estimates move without a new revision.
+ */
+export function revised(request: Request, rev: number, text: () => string, headers: Record<string, string> = {}) {
+  const tag = `W/"${rev}"`;
+  const all = { ...headers, etag: tag, "cache-control": "private, no-cache" };
+  if (matches(request.headers.get("if-none-match"), tag)) return new Response(null, { status: 304, headers: all });
+  return jsonText(text(), 200, all);
+}
+
+/** Whether an If-None-Match names the tag; weakly compared, as RFC 9110 asks for it. */
+export function matches(header: string | null, tag: string): boolean {
+  if (!header) return false;
+  const plain = (text: string) => text.trim().replace(/^W\//, "");
+  return header.trim() === "*" || header.split(",").some((item) => plain(item) === plain(tag));
+}
 
 /** The operation of a body. @throws Fault unknown_operation, naming those there are */
 export function operationOf(gateway: Gateway, name: string) {

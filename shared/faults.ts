@@ -44,6 +44,8 @@ export type FaultExtra = {
   errors?: FieldFault[];
   /** seconds; becomes the header Retry-After */
   retryAfterS?: number;
+  /** further headers */
+  headers?: Record<string, string>;
   /** further members of the problem document */
   members?: Record<string, unknown>;
 };

@@ -20,8 +20,10 @@ export function problem(fault: Fault, instance: string, headers: Record<string, 
     headers: {
       "content-type": "application/problem+json",
       "cache-control": "no-store",
+      "x-content-type-options": "nosniff",
       ...(retryAfterS !== undefined ? { "retry-after": String(Math.max(1, Math.ceil(retryAfterS))) } : {}),
       ...(status === 401 ? { "www-authenticate": 'Bearer realm="longhaul"' } : {}),
+      ...fault.extra.headers,
       ...headers,
     },
   });

@@ -1,7 +1,9 @@
 /**
  * The few places where Bun and Deno differ. Everything else in shared/ is the same on both.
  */
+import { createReadStream } from "node:fs";
 import process from "node:process";
+import { Readable } from "node:stream";
 
 type Fetch = (request: Request, env: { ip: string }) => Response | Promise<Response>;
 export type Server = { port: number; stop(closeActive: boolean): Promise<void> };
@@ -12,6 +14,7 @@ type BunLike = {
     stop(force?: boolean): Promise<void>;
     requestIP(request: Request): { address: string } | null;
   };
+  file(path: string): { slice(start: number, end: number): Blob };
   version: string;
 };
 type DenoLike = {
@@ -27,6 +30,13 @@ const bun = globals.Bun;
 const deno = bun ? undefined : globals.Deno;
 
 export const RUNTIME = bun ? `bun ${bun.version}` : deno ? `deno ${deno.version.deno}` : `node ${process.version}`;
+
+/** Part of a file as a body; `end` is exclusive. Bun sends it from the kernel, without reading it. */
+export function fileBody(path: string, start: number, end: number): BodyInit {
+  if (bun) return bun.file(path).slice(start, end);
+  if (start >= end) return "";
+  return Readable.toWeb(createReadStream(path, { start, end: end - 1 })) as unknown as BodyInit;
+}
 
 /** A listening port is taken: told to a person as such. */
 export class PortBusy extends Error {}

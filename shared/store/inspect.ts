@@ -15,6 +15,7 @@ import { GLOBAL, keysOf, root } from "../keys.ts";
 import { type Connection, script } from "../script.ts";
 import { ANSWER_MS } from "./produce.ts";
 import { asFault, info, within } from "./redis.ts";
+import { watch } from "./wakes.ts";
 
 type CountsReply = [...numbers: number[], flat: string[]];
 const countsScript = script<Record<never, never>, CountsReply>("counts", {});
@@ -70,6 +71,7 @@ export type WorkerInfo = {
 
 /** The part of a record that a status answer needs; `result` is the stored text. */
 export type Status = {
+  id: JobId;
   state: State;
   rev: number;
   result: string | undefined;
@@ -136,6 +138,7 @@ export class Inspector {
     // bytes read as text have another length, so their size is asked for; JSON shows itself and needs none
     const size = f[3] && !f[4] && f[2] ? await this.ask(() => this.redis.hstrlen(key, FIELD.result)) : numberOf(f[4]);
     return {
+      id,
       state,
       rev: Number(f[1] ?? 0),
       result: state === "finished" && !f[3] ? (f[2] ?? undefined) : undefined,
@@ -151,6 +154,45 @@ export class Inspector {
       due: state === "scheduled" ? numberOf(f[12]) : undefined,
       sequence: Number(f[13]),
       operation: f[14] as string,
+    };
+  }
+
+  /** State and revision, for those who wait. @returns undefined when there is no such record */
+  async glance(id: JobId): Promise<{ state: State; rev: number } | undefined> {
+    const [state, rev] = await this.ask(() => this.redis.hmget(keysOf(serviceOf(id)).job(id), FIELD.state, FIELD.rev));
+    return state ? { state: state as State, rev: Number(rev ?? 0) } : undefined;
+  }
+
+  /** As glance, and from now on each change of the record is published. */
+  watch(id: JobId): Promise<{ state: State; rev: number } | undefined> {
+    return this.ask(() => watch(this.redis, id));
+  }
+
+  /** Asks whether the job has ended, or is gone. Only the first asking throws; a Redis that is away ends no wait. */
+  ended(id: JobId): () => Promise<boolean> {
+    let first = true;
+    return async () => {
+      const looked = first ? this.watch(id) : this.glance(id).catch(() => ({ state: "queued" as const }));
+      first = false;
+      const seen = await looked;
+      return !seen || isTerminal(seen.state);
+    };
+  }
+
+  /** What GET /jobs/{id}/result needs. The bytes are there unless they lie in a file. */
+  async result(id: JobId) {
+    const key = keysOf(serviceOf(id)).job(id);
+    const names = [FIELD.state, FIELD.rev, FIELD.resultType, FIELD.resultSize, FIELD.error, FIELD.result];
+    const f = await this.ask(() => this.redis.hmgetBuffer(key, ...names));
+    const [state, rev, type, size, error] = f.slice(0, 5).map((value) => value?.toString());
+    if (!state) return undefined;
+    return {
+      state: state as State,
+      rev: Number(rev ?? 0),
+      type: type ?? "application/json",
+      fileBytes: numberOf(size),
+      error: isTerminal(state as State) ? json<JobError>(error) : undefined,
+      bytes: f[5] ?? undefined,
     };
   }
 

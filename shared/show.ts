@@ -1,0 +1,132 @@
+/** How a job is shown: the old status, and the full record. */
+import { isTerminal, type JobRecord, serviceOf } from "./jobs.ts";
+import { etaS, type Snapshot } from "./snapshot.ts";
+import type { Status } from "./store/inspect.ts";
+
+/** Where estimates come from. A worker that shows an ended job has none. */
+export type Estimates = { snapshots: { peek(): Snapshot | undefined } };
+export const NO_ESTIMATES: Estimates = { snapshots: { peek: () => undefined } };
+
+export const iso = (ms: number | undefined): string | null => (ms === undefined ? null : new Date(ms).toISOString());
+
+export type Forecast = { position: number | null; eta_s: number | null };
+
+/** Where a job stands and when it is likely to be done; an estimate from the shared snapshot. */
+export function forecast(
+  gateway: Estimates,
+  job: Pick<Status, "id" | "state" | "sequence" | "operation" | "started">,
+): Forecast {
+  const service = serviceOf(job.id);
+  const state = isTerminal(job.state)
+    ? undefined
+    : gateway.snapshots.peek()?.services.find((s) => s.service === service);
+  if (!state) return { position: null, eta_s: null };
+  if (job.state === "started") {
+    return { position: null, eta_s: etaS(state, job.operation, undefined, Date.now() - (job.started ?? Date.now())) };
+  }
+  if (job.state !== "queued") return { position: null, eta_s: null };
+  const position = Math.max(1, job.sequence - state.counts.head);
+  return { position, eta_s: etaS(state, job.operation, position - 1) };
+}
+
+/**
+ * The status as old clients read it: always job_id, status, result, error; further keys beside them.
+ * The result's text goes in as it was stored: parsing it would lose digits and key order.
+ */
+export function statusText(status: Status, estimate: Forecast): string {
+  const { id } = status;
+  const canceled = status.state === "canceled";
+  const rest = {
+    progress: status.state === "finished" ? 1 : (status.progress ?? null),
+    message: status.message ?? null,
+    ...estimate,
+    attempt: status.attempt,
+    created_at: iso(status.created),
+    started_at: iso(status.started),
+    ended_at: iso(status.ended),
+    ...(status.due !== undefined ? { due_at: iso(status.due) } : {}),
+  };
+  // Old clients stop only on finished and failed: canceled must read failed here.
+  const word = canceled ? "failed" : status.state;
+  const error = canceled
+    ? "canceled by request"
+    : (status.error?.message ?? (status.state === "failed" ? "failed" : null));
+  const head = `{"job_id":${JSON.stringify(id)},"status":"${word}","result":`;
+  return `${head}${resultText(status)},"error":${JSON.stringify(error)},${JSON.stringify(rest).slice(1)}`;
+}
+
+function resultText(status: Status): string {
+  if (status.state !== "finished") return "null";
+  if (status.result !== undefined) return status.result;
+  return JSON.stringify({
+    content_type: status.resultType,
+    size: status.resultSize ?? 0,
+    href: `/jobs/${status.id}/result`,
+  });
+}
+
+/** The full record as a client reads it: contract.md §3. */
+export function recordText(record: JobRecord, gateway: Estimates): string {
+  const { id, service, result } = record;
+  const links = {
+    self: `/jobs/${id}`,
+    status: `/jobs/${id}/status`,
+    ...(record.state === "finished" ? { result: `/jobs/${id}/result` } : {}),
+    ...(record.state === "failed" || record.state === "canceled" ? { requeue: `/jobs/${id}/requeue` } : {}),
+    ...(isTerminal(record.state) ? {} : { cancel: `/jobs/${id}/cancel` }),
+  };
+  const { trace, traceState, tags, ...options } = record.options;
+  const body = {
+    job_id: id,
+    operation: record.operation,
+    service,
+    status: record.state,
+    rev: record.rev,
+    priority: record.priority,
+    run: record.run,
+    attempt: record.attempt,
+    redeliveries: record.redeliveries,
+    tags: tags ?? [],
+    options: {
+      ...(options.timeout !== undefined ? { timeout: options.timeout / 1_000 } : {}),
+      ...(options.retries !== undefined ? { retries: options.retries } : {}),
+      ...(options.backoff !== undefined ? { backoff: options.backoff / 1_000 } : {}),
+      ...(options.resultTtl !== undefined ? { result_ttl: options.resultTtl / 1_000 } : {}),
+      ...(options.callback ? { callback_url: options.callback } : {}),
+    },
+    traceparent: trace ?? null,
+    tracestate: traceState ?? null,
+    batch_id: record.batch ?? null,
+    worker: record.worker ?? null,
+    created_at: iso(record.created),
+    started_at: iso(record.started),
+    deadline_at: iso(record.deadline),
+    ended_at: iso(record.ended),
+    due_at: iso(record.due),
+    cancel_requested_at: iso(record.cancelAsked),
+    progress: record.state === "finished" ? 1 : (record.progress ?? null),
+    message: record.message ?? null,
+    ...forecast(gateway, record),
+    timing: record.timing ? { first_byte_ms: record.timing.firstByte, last_byte_ms: record.timing.lastByte } : null,
+    error: record.error ? { ...record.error, attempts: record.attempts.map(shownAttempt) } : null,
+    attempts: record.attempts.map(shownAttempt),
+    links,
+  };
+  const jsonResult = record.resultType === "application/json" && result !== undefined;
+  const shown = jsonResult
+    ? result.toString()
+    : record.resultSize !== undefined && record.state === "finished"
+      ? JSON.stringify({ content_type: record.resultType, size: record.resultSize, href: `/jobs/${id}/result` })
+      : "null";
+  return `${JSON.stringify(body).slice(0, -1)},"payload":${record.payload ?? "null"},"result":${shown}}`;
+}
+
+const shownAttempt = (a: JobRecord["attempts"][number]) => ({
+  attempt: a.attempt,
+  worker: a.worker,
+  started_at: iso(a.started),
+  ended_at: iso(a.ended),
+  outcome: a.outcome,
+  ...(a.message ? { message: a.message } : {}),
+  ...(a.http_status ? { http_status: a.http_status } : {}),
+});
