@@ -15,7 +15,7 @@ beforeAll(async () => {
   const port = await freePort();
   await stack.startGateway({ PORT: String(port), DASHBOARD_PORT: "0" });
   other = `http://127.0.0.1:${port}`;
-});
+}, 30_000);
 afterAll(() => stack?.stop());
 
 const timed = async <T>(work: () => Promise<T>): Promise<[T, number]> => {
@@ -169,6 +169,17 @@ test("events: changes of state and progress in order, id = rev, ends after the t
   expect(again.status).toBe(204);
   const earlier = await events(await fetch(`${stack.url}/jobs/${id}/events`, { headers: { "last-event-id": "1" } }));
   expect(earlier.all.map((event) => event.data.status)).toEqual(["finished"]);
+});
+
+test("events tell of a start at once, and not at the next look", async () => {
+  const id = await stack.submit({ sleep: 2_600 }, "/work?delay=1s");
+  const response = await fetch(`${other}/jobs/${id}/events`);
+  let seen = 0;
+  await events(response, (all) => {
+    seen = Date.now();
+    return all.some((event) => event.data.status === "started");
+  });
+  expect(seen - Date.parse((await stack.get(`/jobs/${id}`)).started_at)).toBeLessThan(700);
 });
 
 test("a reconnect with Last-Event-ID gets no event it has, and the latest it lacks", async () => {

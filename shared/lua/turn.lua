@@ -35,7 +35,7 @@ local held = K.held .. worker
 local verdicts, leaving = {}, {}
 local means = {}
 
--- Another try, later or at once. rec: v, n, pri.
+-- Another try, later or at once. rec: v, n, pri, w.
 local function again(id, rec, delay, near, ...)
   local job = K.job .. id
   if delay > 0 then
@@ -46,6 +46,7 @@ local function again(id, rec, delay, near, ...)
     call('HSET', job, 's', 'queued', 'v', rec.v + 1, ...)
     push(id, rec.pri, rec.n, near)
   end
+  if rec.w then call('PUBLISH', 'lh:events', id) end
 end
 
 local function settle(at)
@@ -157,7 +158,7 @@ end
 -- Starts one id, or drops its entry when the record is not queued (canceled while listed, or expired).
 local function start(id)
   local job = K.job .. id
-  local f = call('HMGET', job, 's', 'op', 'p', 'o', 'a', 'g', 'd', 'to', 'c', 'v', 'n', 'pri', 'due')
+  local f = call('HMGET', job, 's', 'op', 'p', 'o', 'a', 'g', 'd', 'to', 'c', 'v', 'n', 'pri', 'due', 'w')
   if f[1] ~= 'queued' then return drop(id) end
   local pri = f[12] and tonumber(f[12])
   if pri and pri < 5 and call('LLEN', K.ready) > 0 then
@@ -168,6 +169,7 @@ local function start(id)
   local deadline = now + (tonumber(f[8]) or limitOf[f[2]] or limit)
   call('HSET', job, 's', 'started', 'tok', token, 't', now, 'a', attempt, 'dl', deadline, 'v', (tonumber(f[10]) or 0) + 1)
   if attempt == 1 and not f[6] and not f[7] then observe('w', now - (f[13] or f[9])) end
+  if f[14] then call('PUBLISH', 'lh:events', id) end
   started[#started + 1] = id
   if not pri then head = f[11] end
   local n = #jobs
