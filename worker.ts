@@ -111,13 +111,6 @@ function every(everyMs: number, step: () => Promise<void>, name: string): void {
   loops.push(loop());
 }
 
-// Rule 4: who may judge others dead. A beat that fails starts the count anew; so does a lost connection.
-let unbrokenSince = Number.POSITIVE_INFINITY;
-redis.on("close", () => {
-  unbrokenSince = Number.POSITIVE_INFINITY;
-});
-const mayReap = () => Date.now() - unbrokenSince > config.leaseMs;
-
 const describe = (): WorkerInfo => ({
   id: worker,
   host: hostname(),
@@ -144,18 +137,12 @@ const beatMs = config!.leaseMs / 6;
 every(
   beatMs,
   async () => {
-    try {
-      await Promise.all(
-        lanes.map(async ({ lane }) => {
-          for (const id of await consumer.beat(lane.service)) lane.cancel(id);
-        }),
-      );
-      await consumer.announce(describe());
-      if (!Number.isFinite(unbrokenSince)) unbrokenSince = Date.now();
-    } catch (error) {
-      unbrokenSince = Number.POSITIVE_INFINITY;
-      throw error;
-    }
+    await Promise.all(
+      lanes.map(async ({ lane }) => {
+        for (const id of await consumer.beat(lane.service)) lane.cancel(id);
+      }),
+    );
+    await consumer.announce(describe());
   },
   "beat",
 );
@@ -178,7 +165,7 @@ every(
   },
   "memory",
 );
-for (const clock of clocks) every(clock.everyMs, () => clock.step({ consumer, config, mayReap, log }), clock.name);
+for (const clock of clocks) every(clock.everyMs(config!), () => clock.step({ consumer, config, log }), clock.name);
 every(60_000, () => consumer.forget(10 * config.leaseMs), "forget");
 
 events.subscribe(GLOBAL.cancels).catch(() => {});
@@ -194,12 +181,16 @@ async function shutdown(): Promise<void> {
   const busy = lanes.reduce((sum, { lane }) => sum + lane.busy, 0);
   log(`draining: ${busy} calls have ${config.drainMs / 1000} s to end; a second signal hands them back at once`);
   for (const { lane } of lanes) lane.stop(false);
-  await lanes[0]?.unblock().catch(() => {});
-  const timer = setTimeout(() => {
+  void lanes[0]?.unblock().catch(() => {});
+  setTimeout(() => {
     for (const { lane } of lanes) lane.stop(true);
+    // Without Redis nothing can be handed back: the reapers of others do it when the lease is over.
+    setTimeout(() => {
+      log("stopped without Redis; other workers take the jobs back");
+      process.exit(1);
+    }, 10_000);
   }, config.drainMs);
   await done;
-  clearTimeout(timer);
   over = true;
   await consumer.leave().catch(() => {});
   log("stopped");

@@ -277,7 +277,8 @@ test("promote sent twice queues once", async () => {
 test("reap sent twice hands back once", async () => {
   await one();
   await s.age(w, 31_000);
-  expect(await twice(() => w.reap(SERVICE, w.worker, 30_000, DAY, []))).toEqual([
+  const rules = { leaseMs: 30_000, ttlMs: DAY, once: [], seen: Date.now() };
+  expect(await twice(() => w.reap(SERVICE, w.worker, rules))).toEqual([
     [1, 0, 0],
     [0, 0, 0],
   ]);

@@ -1,19 +1,25 @@
 import type { Clock } from "./clock.ts";
+import { Watch } from "./watch.ts";
+
+let watch: Watch | undefined;
 
 /** Takes back what dead workers hold, and overrules jobs that overran their deadline (rules 4, 5 and 7). */
 export const reap: Clock = {
   name: "reap",
-  everyMs: 2_000,
-  async step({ consumer, config, mayReap, log }) {
-    if (!mayReap()) return;
+  everyMs: ({ leaseMs }) => Math.min(2_000, leaseMs / 5), // the watch takes a longer pause for an outage
+  async step({ consumer, config, log }) {
+    watch ??= new Watch(config.leaseMs);
     for (const service of await consumer.services()) {
       const ops = config.registry.services.get(service);
       if (!ops) continue; // whether its operations may run twice is known only where they are configured
+      const { now, workers } = await consumer.leased(service);
+      if (!watch.look(service, now, performance.now())) continue;
       const once = ops.filter((op) => op.onOrphan === "fail").map((op) => op.name);
-      for (const worker of await consumer.leased(service)) {
+      const rules = { leaseMs: config.leaseMs, ttlMs: config.failureTtlMs, once, seen: now };
+      for (const worker of workers) {
         // Bounded: a hundred jobs a call, and as long as it brings something.
         for (let round = 0; round < 1_000; round++) {
-          const [back, failed, left] = await consumer.reap(service, worker, config.leaseMs, config.failureTtlMs, once);
+          const [back, failed, left] = await consumer.reap(service, worker, rules);
           if (back + failed > 0)
             log(`${service}: worker ${worker} is gone or late; ${back} handed on, ${failed} failed`);
           if (left <= 0 || back + failed === 0) break;

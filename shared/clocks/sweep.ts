@@ -13,7 +13,7 @@ const offsets = new Map<string, number>();
  */
 export const sweep: Clock = {
   name: "sweep",
-  everyMs: 5_000,
+  everyMs: () => 5_000,
   async step({ consumer, config }) {
     for (const service of await consumer.services()) {
       for (const state of TERMINAL) {

@@ -12,13 +12,18 @@
 -- ARGV[5] poison   int   redeliveries that a run may have
 -- ARGV[6] ttl      int   ms, life of a job that fails here
 -- ARGV[7] once     text  " op op ": operations that may not run twice (on_orphan: fail)
+-- ARGV[8] seen     int   ms, Redis TIME when the reaper last looked at the leases
 --
 -- reply { handed back, failed, left }
---   left  jobs that the worker still holds; -1 = nothing is left and the worker was struck from leases
+--   left  jobs that the worker still holds; -1 = nothing is left and the worker was struck from leases;
+--         -2 = this call was long on its way (it waited for Redis, or was sent again): nothing was written, look again
 --
 -- The lease is read again in the script that acts on it. The token is voided, so the old worker's settle reads "lost".
+-- Rule 4: a call that outlived an outage of Redis comes before the beats of the living.
+if math.abs(now - seen) > lease / 2 then return { 0, 0, -2 } end
 local beat = tonumber(call('ZSCORE', K.leases, worker))
-local dead = not beat or now - beat > lease
+-- A beat far ahead is from before the clock was set back; the living have beaten since.
+local dead = not beat or math.abs(now - beat) > lease
 local held, wake = K.held .. worker, K.wake .. worker
 local back, failed = 0, 0
 

@@ -1,10 +1,11 @@
 /** Verbs of those who do the work: take, settle, beat, and the clocks' steps. */
 import { Buffer } from "node:buffer";
+import { Fault } from "../faults.ts";
 import { FIELD, type JobId, random62, type ServiceName, type WorkerId } from "../jobs.ts";
 import { GLOBAL, keysOf, root } from "../keys.ts";
 import { type Connection, type ScriptValue, script } from "../script.ts";
 import type { WorkerInfo } from "./inspect.ts";
-import { BLOCK_MS } from "./redis.ts";
+import { BLOCK_MS, within } from "./redis.ts";
 
 /** Redeliveries that a run may have (I5). */
 export const POISON = 3;
@@ -19,9 +20,28 @@ const turnScript = script<
 );
 const beatScript = script<{ worker: "text" }, [now: number, ...cancels: string[]]>("beat", { worker: "text" });
 const reapScript = script<
-  { worker: "text"; lease: "int"; block: "int"; grace: "int"; poison: "int"; ttl: "int"; once: "text" },
+  {
+    worker: "text";
+    lease: "int";
+    block: "int";
+    grace: "int";
+    poison: "int";
+    ttl: "int";
+    once: "text";
+    seen: "int";
+  },
   [back: number, failed: number, left: number]
->("reap", { worker: "text", lease: "int", block: "int", grace: "int", poison: "int", ttl: "int", once: "text" });
+>("reap", {
+  worker: "text",
+  lease: "int",
+  block: "int",
+  grace: "int",
+  poison: "int",
+  ttl: "int",
+  once: "text",
+  seen: "int",
+});
+const leasesScript = script<Record<never, never>, [now: number, ...workers: string[]]>("leases", {});
 const promoteScript = script<Record<never, never>, [promoted: number, nextMs: number]>("promote", {});
 const progressScript = script<{ id: "text"; token: "text"; progress: "text"; message: "text" }, "ok" | "lost" | "gone">(
   "progress",
@@ -139,8 +159,17 @@ export class Consumer {
    */
   async block(blocking: Connection, service: ServiceName): Promise<boolean> {
     const keys = keysOf(service);
-    const id = await blocking.blmove(keys.ready, keys.wake(this.worker), "RIGHT", "LEFT", String(BLOCK_MS / 1_000));
-    return id !== null;
+    // One connection, so in this order: what BLMOVE moves always lies with a worker that has a lease, or no reaper
+    // would ever look for it.
+    const leased = beatScript(blocking, root(service), { worker: this.worker });
+    const moved = blocking.blmove(keys.ready, keys.wake(this.worker), "RIGHT", "LEFT", String(BLOCK_MS / 1_000));
+    try {
+      const [id] = await within(3 * BLOCK_MS, Promise.all([moved, leased]));
+      return id !== null;
+    } catch (error) {
+      if (error instanceof Fault) blocking.disconnect(true); // silent for too long: half open
+      throw error;
+    }
   }
 
   /** Renews the lease. @returns ids whose cancel was asked for */
@@ -196,21 +225,31 @@ export class Consumer {
   async services(): Promise<ServiceName[]> {
     return (await this.redis.smembers(GLOBAL.services)) as ServiceName[];
   }
-  /** Workers that have a lease on the service, alive or not. */
-  async leased(service: ServiceName): Promise<WorkerId[]> {
-    return (await this.redis.zrange(keysOf(service).leases, "0", "-1")) as WorkerId[];
+  /** Workers that have a lease on the service, alive or not; and the time by Redis. */
+  async leased(service: ServiceName): Promise<{ now: number; workers: WorkerId[] }> {
+    const [now, ...workers] = await leasesScript(this.redis, root(service), {});
+    return { now, workers: workers as WorkerId[] };
   }
 
-  /** One step of the reaper. @param once operations that may not run twice. @returns see lua/reap.lua */
-  reap(service: ServiceName, worker: WorkerId, leaseMs: number, ttlMs: number, once: string[]) {
+  /**
+   * One step of the reaper.
+   * @param rules  once: operations that may not run twice · seen: when leased() was asked, by Redis
+   * @returns see lua/reap.lua
+   */
+  reap(
+    service: ServiceName,
+    worker: WorkerId,
+    rules: { leaseMs: number; ttlMs: number; once: string[]; seen: number },
+  ) {
     return reapScript(this.redis, root(service), {
       worker,
-      lease: leaseMs,
+      lease: rules.leaseMs,
       block: BLOCK_MS,
-      grace: leaseMs,
+      grace: rules.leaseMs,
       poison: POISON,
-      ttl: ttlMs,
-      once: ` ${once.join(" ")} `,
+      ttl: rules.ttlMs,
+      once: ` ${rules.once.join(" ")} `,
+      seen: rules.seen,
     });
   }
 
