@@ -49,8 +49,11 @@ export class Lane {
   private hungry = true;
   private blocking = false;
   private stopped = false;
+  /** by performance.now(): a step of the wall clock must not stop a lane */
   private notBefore = 0;
   private reconcileDue = false;
+  /** BLMOVE brought something, but the lane takes nothing now: it goes back, so that another worker has it */
+  private stray = false;
   private strangers = new Map<JobId, string>();
   private missing = new Set<JobId>();
   private readonly limits: string;
@@ -81,14 +84,14 @@ export class Lane {
     let failures = 0;
     while (!this.stopped || this.running.size > 0 || this.done.length > 0) {
       const room =
-        this.taking && this.hungry && this.running.size < this.settings.slots && Date.now() >= this.notBefore;
-      if (!room && this.done.length === 0 && !this.reconcileDue) {
+        this.taking && this.hungry && this.running.size < this.settings.slots && performance.now() >= this.notBefore;
+      if (!room && this.done.length === 0 && !this.reconcileDue && !this.stray) {
         await this.idle();
         continue;
       }
       try {
         if (this.reconcileDue) await this.reconcile();
-        else await this.turn(this.taking ? this.settings.slots - (this.blocking ? 1 : 0) : 0);
+        else await this.turn(this.taking ? this.settings.slots - (this.blocking ? 1 : 0) : -1);
         failures = 0;
       } catch (error) {
         // Settles stay in `done` and go out when Redis is back: nothing is dropped, no call is aborted.
@@ -115,9 +118,11 @@ export class Lane {
       limitMs: 3_600_000,
       limits: this.limits,
     });
+    this.stray = false;
     this.done.splice(0, settles.length);
     settles.forEach((settle, i) => {
-      this.running.delete(settle.id);
+      // A late settle of an earlier attempt must not strike the run that has the job now.
+      if (this.running.get(settle.id)?.job.token === settle.token) this.running.delete(settle.id);
       if (verdicts[i] !== "ok")
         this.log(`${settle.id}: the result of ${settle.token} came too late (${verdicts[i]}); dropped`);
     });
@@ -125,7 +130,7 @@ export class Lane {
     if (slots > 0) {
       this.hungry = more === MORE.jobs;
       if (more === MORE.concurrency) {
-        this.notBefore = Date.now() + 300;
+        this.notBefore = performance.now() + 300;
         this.hungry = true;
         this.wakeIn(300);
       }
@@ -154,11 +159,12 @@ export class Lane {
 
   private start(job: Taken): void {
     const run: Run = { job, started: Date.now(), abort: new AbortController() };
+    const earlier = this.running.get(job.id);
+    if (earlier) this.drop(earlier, "it was taken again here");
     this.running.set(job.id, run);
     this.work(run).then(
       (settle) => {
-        if (run.why === "lost") this.running.delete(job.id);
-        else this.done.push(settle);
+        if (run.why !== "lost") this.done.push(settle);
         this.nudge();
       },
       (error) => {
@@ -380,15 +386,24 @@ export class Lane {
       if (held.has(id)) continue;
       if (!this.missing.has(id)) missing.add(id);
       else if ((await this.consumer.token(this.service, id)).token !== run.job.token) {
-        this.log(`${id}: another worker has it now; the call is dropped`);
-        run.why = "lost";
-        run.abort.abort();
-        this.done = this.done.filter((settle) => settle.id !== id);
+        this.drop(run, "another worker has it now");
         this.running.delete(id);
       }
     }
     this.missing = missing;
-    if (waking > 0 && !this.blocking) this.hungry = true;
+    // Also while BLMOVE waits: its reply may be lost, and a turn takes from wake whatever brought it there.
+    if (waking > 0) {
+      if (this.taking) this.hungry = true;
+      else this.stray = true;
+    }
+  }
+
+  /** Closes the call of an attempt that is no longer ours, and forgets what it may have come to. */
+  private drop(run: Run, why: string): void {
+    this.log(`${run.job.id}: ${why}; the call of ${run.job.token} is dropped`);
+    run.why = "lost";
+    run.abort.abort();
+    this.done = this.done.filter((settle) => settle.token !== run.job.token || settle.id !== run.job.id);
   }
 
   /** Asks for a reconcile before the next turn. Called every second. */

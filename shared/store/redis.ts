@@ -48,8 +48,10 @@ const OPTIONS: Record<Purpose, Options> = {
   },
   block: {
     ...common,
-    maxRetriesPerRequest: null,
-    socketTimeout: 3 * BLOCK_MS,
+    // 0: a lost connection ends the BLMOVE with an error. With null and without sending again, ioredis forgets it
+    // and its promise never settles, so that the lane waits for ever.
+    maxRetriesPerRequest: 0,
+    socketTimeout: 2 * BLOCK_MS,
     // Sent again after a reconnect it would block without its caller; the lane asks anew instead.
     autoResendUnfulfilledCommands: false,
     retryStrategy: (times) => Math.min(100 * times, 1_000) * (0.5 + Math.random()),

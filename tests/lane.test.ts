@@ -1,0 +1,119 @@
+/** One lane over a real Redis and a fake microservice: what a process-level test cannot bring about on purpose. */
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "bun:test";
+import { z } from "zod";
+import type { JobId } from "../shared/jobs.ts";
+import { Lane, type LaneSettings } from "../shared/lane.ts";
+import { operation } from "../shared/services.ts";
+import { type FakeService, startService } from "./support/service.ts";
+import { until } from "./support/stack.ts";
+import { DAY, KEYS, SERVICE, startStore, type TestStore } from "./support/store.ts";
+
+let s: TestStore;
+let service: FakeService;
+beforeAll(async () => {
+  [s, service] = await Promise.all([startStore(), startService()]);
+});
+afterAll(async () => {
+  await service?.stop();
+  await s?.stop();
+});
+beforeEach(() => s.clear());
+
+let running: { lane: Lane; done: Promise<void> }[] = [];
+afterEach(async () => {
+  for (const { lane } of running) lane.stop(true);
+  await Promise.all(running.map(({ done }) => done));
+  running = [];
+});
+
+/** A lane that runs. @param wait what stands for BLMOVE; by default nothing ever arrives */
+function start(
+  name: string,
+  more: Partial<LaneSettings> = {},
+  wait: () => Promise<boolean> = () => Bun.sleep(50).then(() => false),
+) {
+  const worker = s.worker(name);
+  const lines: string[] = [];
+  const op = operation({
+    ...{ name: "work", service: SERVICE, route: "/work", path: "/work", summary: "", schema: z.looseObject({}) },
+    url: service.url,
+  });
+  const settings: LaneSettings = {
+    ...{ slots: 2, concurrency: 0, resultTtlMs: DAY, failureTtlMs: DAY, resultInlineBytes: 1_000, maxResultBytes: 1e6 },
+    ...{ resultsDir: "/nowhere", parkLimitMs: DAY, gatewayUrl: undefined },
+    ...more,
+  };
+  const lane = new Lane(SERVICE, new Map([["work", op]]), settings, worker, wait, (line) => lines.push(line));
+  running.push({ lane, done: lane.run() });
+  return { lane, worker, lines };
+}
+
+const started = (id: JobId) => until(async () => (await s.state(id)) === "started");
+const finished = (id: JobId) => until(async () => (await s.state(id)) === "finished");
+const rules = () => ({ leaseMs: 30_000, ttlMs: DAY, once: [], seen: Date.now() });
+
+test("a job that was reaped from a lane and taken again by the same lane runs once more, and only its new call counts", async () => {
+  const { lane, worker, lines } = start("w1");
+  const id = await s.submit({ payload: '{"sleep":700}' });
+  await started(id);
+  await s.age(worker, 31_000);
+  expect((await worker.reap(SERVICE, worker.worker, rules()))[0]).toBe(1);
+  await until(() => service.byJob(id).length === 2); // the lane's idle turns take it again
+  for (let i = 0; i < 4; i++) {
+    lane.sweep();
+    await Bun.sleep(100);
+  }
+  await finished(id);
+  expect(service.byJob(id).map((call) => call.aborted)).toEqual([true, false]);
+  expect((await s.inspector.record(id))?.attempts.map((a) => a.outcome)).toEqual(["orphaned", "finished"]);
+  expect(lines.join()).not.toContain("handed back");
+});
+
+test("a lane that takes nothing hands back what BLMOVE brought, so that another worker has it", async () => {
+  const { lane, worker } = start("w1");
+  lane.held = true;
+  const id = await s.submit();
+  await s.redis.client.lmove(KEYS.ready, KEYS.wake(worker.worker), "RIGHT", "LEFT");
+  lane.sweep();
+  start("w2");
+  await finished(id);
+});
+
+test("a lane whose BLMOVE lost its reply starts what it brought, though BLMOVE seems to wait", async () => {
+  const { lane, worker } = start("w1", {}, () => new Promise(() => {}));
+  running.length = 0; // it waits for ever; nothing of it outlives this file
+  await Bun.sleep(100);
+  const id = await s.submit();
+  await s.redis.client.lmove(KEYS.ready, KEYS.wake(worker.worker), "RIGHT", "LEFT");
+  lane.sweep();
+  await finished(id);
+});
+
+test("a lane hands back a job whose take lost its reply", async () => {
+  const { lane, worker, lines } = start("w1");
+  lane.held = true;
+  const id = await s.submit();
+  await worker.take(1); // as if this turn's reply never came
+  lane.sweep();
+  await Bun.sleep(50);
+  expect(await s.state(id)).toBe("started"); // at first sight it may be a take on its way
+  lane.sweep();
+  await until(async () => (await s.state(id)) === "queued");
+  expect(lines.join()).toContain("its reply was lost");
+  expect(await s.inspector.record(id)).toMatchObject({ attempt: 0, redeliveries: 0 });
+});
+
+test("a step of the wall clock does not stop a lane that waits for the service's concurrency", async () => {
+  const real = Date.now;
+  start("w1", { concurrency: 1 });
+  const first = await s.submit({ payload: '{"sleep":500}' });
+  await started(first);
+  const second = await s.submit();
+  await Bun.sleep(100);
+  Date.now = () => real() - 3_600_000;
+  try {
+    await finished(second);
+  } finally {
+    Date.now = real;
+  }
+});
