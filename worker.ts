@@ -9,6 +9,7 @@ import { hostname } from "node:os";
 import process from "node:process";
 import { Redis } from "ioredis";
 import { clocks } from "./shared/clocks/index.ts";
+import { Watch } from "./shared/clocks/watch.ts";
 import { type Config, ConfigError, readConfig } from "./shared/config.ts";
 import { type JobId, newWorkerId, type ServiceName, serviceName } from "./shared/jobs.ts";
 import { GLOBAL } from "./shared/keys.ts";
@@ -165,7 +166,9 @@ every(
   },
   "memory",
 );
-for (const clock of clocks) every(clock.everyMs(config!), () => clock.step({ consumer, config, log }), clock.name);
+const watch = new Watch(config!.leaseMs);
+for (const clock of clocks)
+  every(clock.everyMs(config!), () => clock.step({ consumer, config, watch, log }), clock.name);
 every(60_000, () => consumer.forget(10 * config.leaseMs), "forget");
 
 events.subscribe(GLOBAL.cancels).catch(() => {});

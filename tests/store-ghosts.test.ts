@@ -74,7 +74,7 @@ test("a canceled job that BLMOVE had brought is dropped: by a take, by a hand-ba
     () => w.turn(SERVICE, [], { ...ASK, slots: -1 }),
     async () => {
       await s.age(w, 40_000);
-      await w.reap(SERVICE, w.worker, 30_000, DAY, []);
+      await w.reapOf(w);
     },
   ];
   for (const drop of drops) {
@@ -182,7 +182,7 @@ test("an entry whose record is gone is dropped", async () => {
 // ---- expiry
 
 const config = () => readConfig({ RESULTS_DIR: dir, WORK_URL: "" });
-const context = () => ({ consumer: w, config: config(), mayReap: () => true, log: () => {} });
+const context = () => ({ consumer: w, config: config(), watch: { look: () => true }, log: () => {} });
 const finished = async (more = {}) => {
   const id = await s.submit();
   const [taken] = await w.take(1);

@@ -1,6 +1,7 @@
 /** Leases, the reaper, and what a worker that comes back too late may do: nothing. */
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import { reap as clock } from "../shared/clocks/reap.ts";
+import { Watch } from "../shared/clocks/watch.ts";
 import { readConfig } from "../shared/config.ts";
 import { reportProgress } from "../shared/store/consume.ts";
 import { BLOCK_MS } from "../shared/store/redis.ts";
@@ -21,7 +22,7 @@ beforeEach(async () => {
   await other.beat(SERVICE);
 });
 
-const reap = (once: string[] = []) => other.reap(SERVICE, w.worker, LEASE, DAY, once);
+const reap = (once: string[] = []) => other.reapOf(w, once, LEASE);
 const started = async (more = {}) => {
   await s.submit(more);
   const [taken] = await w.take(100);
@@ -155,10 +156,10 @@ test("a lease entry goes only when nothing is left and it is older than lease + 
   await started();
   await s.age(w, LEASE + BLOCK_MS - 1_000);
   expect(await reap()).toEqual([1, 0, 0]); // a blocked BLMOVE may still bring something
-  expect(await other.leased(SERVICE)).toContain(w.worker);
+  expect((await other.leased(SERVICE)).workers).toContain(w.worker);
   await s.age(w, LEASE + BLOCK_MS + 1_000);
   expect(await reap()).toEqual([0, 0, -1]);
-  expect(await other.leased(SERVICE)).toEqual([other.worker]);
+  expect((await other.leased(SERVICE)).workers).toEqual([other.worker]);
 });
 
 test("a hundred jobs a call; the rest comes with the next calls", async () => {
@@ -175,7 +176,7 @@ test("an id in held whose record is another's is let go of, untouched", async ()
   const { id } = await started();
   await s.redis.client.sadd(KEYS.held(other.worker), id);
   await s.age(other, LEASE + 1_000);
-  await w.reap(SERVICE, other.worker, LEASE, DAY, []);
+  await w.reapOf(other, [], LEASE);
   expect(await s.state(id)).toBe("started");
   expect(await s.redis.client.scard(KEYS.held(other.worker))).toBe(0);
 });
@@ -186,15 +187,15 @@ test("a worker that was struck and comes back has a lease again with its next ta
   await reap();
   await s.submit();
   await w.turn(SERVICE, [], ASK);
-  expect(await other.leased(SERVICE)).toContain(w.worker);
+  expect((await other.leased(SERVICE)).workers).toContain(w.worker);
 });
 
 // ---- the clock
 
-const context = (env: Record<string, string>, mayReap = true) => ({
+const context = (env: Record<string, string>, watch: Pick<Watch, "look"> = { look: () => true }) => ({
   consumer: other,
   config: readConfig(env),
-  mayReap: () => mayReap,
+  watch,
   log: () => {},
 });
 
@@ -202,7 +203,10 @@ test("the reap clock does nothing before a full lease of its own unbroken beats 
   const { id } = await started();
   await other.register([SERVICE]);
   await s.age(w, LEASE + 1_000);
-  await clock.step(context({}, false));
+  const once = new Map([["work", []]]);
+  const known = { ...context({}, new Watch(LEASE)), config: { registry: { services: once } } as never };
+  await clock.step(known);
+  await clock.step(known);
   expect(await s.state(id)).toBe("started");
 });
 
@@ -219,7 +223,7 @@ test("two reapers at once hand each job back once", async () => {
   await w.take(50);
   await s.age(w, LEASE + 1_000);
   const third = s.worker("w3");
-  const replies = await Promise.all([reap(), third.reap(SERVICE, w.worker, LEASE, DAY, []), reap()]);
+  const replies = await Promise.all([reap(), third.reapOf(w, [], LEASE), reap()]);
   expect(replies.reduce((sum, [back]) => sum + back, 0)).toBe(50);
   expect(new Set(await s.redis.client.lrange(KEYS.ready, 0, -1)).size).toBe(50);
   expect((await s.counts()).queued).toBe(50);

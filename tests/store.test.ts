@@ -277,8 +277,7 @@ test("promote sent twice queues once", async () => {
 test("reap sent twice hands back once", async () => {
   await one();
   await s.age(w, 31_000);
-  const rules = { leaseMs: 30_000, ttlMs: DAY, once: [], seen: Date.now() };
-  expect(await twice(() => w.reap(SERVICE, w.worker, rules))).toEqual([
+  expect(await twice(() => w.reapOf(w))).toEqual([
     [1, 0, 0],
     [0, 0, 0],
   ]);

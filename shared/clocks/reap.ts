@@ -1,14 +1,10 @@
 import type { Clock } from "./clock.ts";
-import { Watch } from "./watch.ts";
-
-let watch: Watch | undefined;
 
 /** Takes back what dead workers hold, and overrules jobs that overran their deadline (rules 4, 5 and 7). */
 export const reap: Clock = {
   name: "reap",
   everyMs: ({ leaseMs }) => Math.min(2_000, leaseMs / 5), // the watch takes a longer pause for an outage
-  async step({ consumer, config, log }) {
-    watch ??= new Watch(config.leaseMs);
+  async step({ consumer, config, watch, log }) {
     for (const service of await consumer.services()) {
       const ops = config.registry.services.get(service);
       if (!ops) continue; // whether its operations may run twice is known only where they are configured

@@ -204,7 +204,6 @@ while room > 0 and not stopped and slots > 0 do
 end
 if #started > 0 then
   call('SADD', held, unpack(started))
-  call('ZADD', K.leases, 'NX', now, worker) -- I2: what is held lies with a worker that the reaper knows
   if head then call('HSET', K.counts, 'head', head) end
 end
 if more == 0 and (call('LLEN', K.ready) > 0 or call('ZCARD', K.backlog) > 0) then more = 1 end

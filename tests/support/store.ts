@@ -22,6 +22,11 @@ export class TestWorker extends Consumer {
   async takeIds(slots = 1, ask: Partial<Ask> = {}): Promise<JobId[]> {
     return (await this.take(slots, ask)).map((job) => job.id);
   }
+  /** One step of the reaper, as its clock sends it. */
+  async reapOf(worker: Consumer, once: string[] = [], leaseMs = 30_000) {
+    const { now } = await this.leased(SERVICE);
+    return this.reap(SERVICE, worker.worker, { leaseMs, ttlMs: DAY, once, seen: now });
+  }
   /** Settles without taking. @returns the verdicts */
   async settle(...settles: Settle[]) {
     return (await this.turn(SERVICE, settles, { ...ASK, slots: 0 })).verdicts;
