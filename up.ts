@@ -116,7 +116,7 @@ function welcome(wanted: Settings, base: string, sample: string | undefined, red
     process.stdout.write(
       `id=$(curl -s${key} ${base}/ifcconvert -H 'content-type: application/json' \\\n` +
         `  -d '${body}' | sed 's/.*"job_id": *"\\([^"]*\\)".*/\\1/')\n` +
-        `until curl -s${key} ${base}/jobs/$id/status | tee /dev/stderr | grep -qE '"status": *"(finished|failed)"'; do sleep 1; done\n\n`,
+        `until s=$(curl -s${key} ${base}/jobs/$id/status); printf '%s\\n' "$s"; printf %s "$s" | grep -qE '"status": *"(finished|failed)"'; do sleep 1; done\n\n`,
     );
   }
   say("Ctrl-C stops everything.");

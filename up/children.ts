@@ -43,15 +43,16 @@ const backoffMs = (crashes: number) => Math.min(500 * 2 ** (crashes - 1), 10_000
 /**
  * Stops what a killed `up` leaves. It reads pids on stdin, in the order in which they are to be stopped, a line each
  * time they change; the last line counts once the pipe closes, and is empty after an orderly end. $1: fifths of a second
- * from SIGTERM to SIGKILL.
+ * from SIGTERM to SIGKILL. (dash does not know "kill -KILL --".)
  */
 const GUARD = `
+PATH=$PATH:/usr/bin:/bin # for sleep
 while read -r line; do pids=$line; done
 for pid in $pids; do
   kill -TERM "$pid" 2>/dev/null || continue
   n=0
   while kill -0 "$pid" 2>/dev/null && [ $n -lt "$1" ]; do sleep 0.2; n=$((n+1)); done
-  kill -KILL -- "-$pid" 2>/dev/null
+  kill -s KILL -- "-$pid" 2>/dev/null
 done`;
 
 export class Children {
