@@ -90,6 +90,7 @@ function laneOf(name: ServiceName): { lane: Lane; unblock(): Promise<void> } {
 const lanes = services.map((name) => laneOf(serviceName(name)));
 const done = Promise.all(lanes.map(({ lane }) => lane.run()));
 let state: WorkerInfo["state"] = "running";
+let signals = 0;
 const startedAt = Date.now();
 
 /** Runs `step` for ever, `everyMs` apart with jitter, whatever happens to it. */
@@ -143,7 +144,8 @@ every(
         for (const id of await consumer.beat(lane.service)) lane.cancel(id);
       }),
     );
-    await consumer.announce(describe());
+    obey(await consumer.order());
+    if (!over) await consumer.announce(describe());
   },
   "beat",
 );
@@ -171,16 +173,30 @@ for (const clock of clocks)
   every(clock.everyMs(config!), () => clock.step({ consumer, config, watch, log }), clock.name);
 every(60_000, () => consumer.forget(10 * config.leaseMs), "forget");
 
-events.subscribe(GLOBAL.cancels).catch(() => {});
-events.on("message", (_channel, id) => {
-  for (const { lane } of lanes) lane.cancel(id as JobId);
+events.subscribe(GLOBAL.cancels, GLOBAL.ordered).catch(() => {});
+events.on("message", (channel, text: string) => {
+  if (channel === GLOBAL.cancels) for (const { lane } of lanes) lane.cancel(text as JobId);
+  else if (text.startsWith(`${worker} `)) obey(text.slice(worker.length + 1));
 });
 
-let signals = 0;
+/** Does what an operator ordered: quiet takes nothing more, stop drains as SIGTERM does. Neither is taken back. */
+function obey(order: string | null): void {
+  if (order === "stop") {
+    if (signals === 0) void shutdown();
+  } else if (order === "quiet" && state === "running") {
+    state = "quiet";
+    log("quiet: takes nothing more");
+    for (const { lane } of lanes) lane.hush();
+    lanes[0]?.unblock().catch(() => {});
+    consumer.announce(describe()).catch(() => {});
+  }
+}
+
 async function shutdown(): Promise<void> {
   if (++signals === 2) for (const { lane } of lanes) lane.stop(true);
   if (signals > 1) return;
   state = "draining";
+  consumer.announce(describe()).catch(() => {});
   const busy = lanes.reduce((sum, { lane }) => sum + lane.busy, 0);
   log(`draining: ${busy} calls have ${config.drainMs / 1000} s to end; a second signal hands them back at once`);
   for (const { lane } of lanes) lane.stop(false);

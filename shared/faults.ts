@@ -15,6 +15,8 @@ export const FAULTS = {
   unknown_job: [404, "No such job"],
   unknown_file: [404, "No such file"],
   unknown_service: [404, "No such service"],
+  unknown_bulk: [404, "No such bulk action"],
+  unknown_worker: [404, "No such worker"],
   wrong_state: [409, "The job's state does not allow that"],
   already_exists: [409, "That name is taken"],
   too_large: [413, "The body is too large"],

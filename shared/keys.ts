@@ -33,6 +33,20 @@ export const SERVICE_KEYS = {
   paused: ["string", "paused"],
   /** where `ready` lies while paused, so that a blocked BLMOVE gets nothing */
   shelf: ["list", "shelf"],
+  /** parts that an empty took away, scored by the sequence number then; purge cancels them */
+  condemned: ["zset", "condemned"],
+  /** by part: what was `ready` or `shelf` */
+  condemnedList: ["list", "condemned:l:"],
+  /** by part: what was `backlog` or `scheduled` */
+  condemnedSet: ["zset", "condemned:z:"],
+  /** by nonce of an empty: how many jobs it took, TTL */
+  emptied: ["string", "emptied:"],
+  /** actions on many jobs that are in hand, by time of their start */
+  bulks: ["zset", "bulks"],
+  /** one of them: what it is for, its place and its counts; TTL once it has ended */
+  bulk: ["hash", "bulk:"],
+  /** ids that it has still to look at, beside the sorted set that it walks */
+  todo: ["list", "todo:"],
   /** ids of running jobs whose cancel was asked for; the beat reads it */
   cancels: ["set", "cancels"],
   /** by terminal state: id → end time, ms */
@@ -43,7 +57,7 @@ export const SERVICE_KEYS = {
   outbox: ["zset", "outbox"],
   /** by minute "m<epoch minute>" and hour "h<epoch hour>": counters and histograms, TTL */
   stats: ["hash", "stats:"],
-  /** seq, head, ghosts, running totals since the start, mean duration by operation */
+  /** seq, head, ghosts, condemned, running totals since the start, mean duration by operation */
   counts: ["hash", "counts"],
   /** the record */
   job: ["hash", "job:"],
@@ -70,6 +84,7 @@ export const keysOf = (service: ServiceName) => ({
   outbox: at(service, "outbox"),
   stats: (slice: string) => at(service, "stats", slice),
   counts: at(service, "counts"),
+  bulk: (id: string) => at(service, "bulk", id),
   job: (id: JobId) => at(service, "job", id),
 });
 
@@ -83,4 +98,10 @@ export const GLOBAL = {
   events: "lh:events",
   /** channel of running jobs whose cancel was asked for; the beat finds them too */
   cancels: "lh:cancels",
+  /** worker id → "quiet" or "stop"; the beat reads it */
+  orders: "lh:orders" as Key<"hash">,
+  /** channel of the same, "<worker> <order>": a hint */
+  ordered: "lh:ordered",
+  /** what operators did, JSON, newest first, at most 1,000 */
+  audit: "lh:audit" as Key<"list">,
 } as const;

@@ -5,13 +5,12 @@
 --
 -- reply { now, queued, scheduled, started, finished, failed, canceled, paused (0|1), oldest (ms since 1970, 0 = none),
 --         seq, head, workers, counts (flat HGETALL) }
--- Nothing is scanned: a length a state, and a cardinality a worker (I1's count of what is held).
+-- Nothing is scanned: a length a state, and a cardinality a worker (I1's count of what is held). What an empty took away
+-- (counts.condemned) is queued or scheduled until purge has canceled it, as its hash says.
 local counts = call('HGETALL', K.counts)
-local ghosts, seq, head = 0, 0, 0
+local of = { ghosts = 0, seq = 0, head = 0, condemned = 0, condemnedlater = 0 }
 for i = 1, #counts, 2 do
-  if counts[i] == 'ghosts' then ghosts = tonumber(counts[i + 1])
-  elseif counts[i] == 'seq' then seq = tonumber(counts[i + 1])
-  elseif counts[i] == 'head' then head = tonumber(counts[i + 1]) end
+  if of[counts[i]] then of[counts[i]] = tonumber(counts[i + 1]) end
 end
 local workers = call('ZRANGE', K.leases, 0, -1)
 local started, taken = 0, 0
@@ -25,7 +24,8 @@ for _, id in ipairs({ call('LINDEX', K.ready, -1) or false, call('LINDEX', K.she
   local c = id and tonumber(call('HGET', K.job .. id, 'c'))
   if c and (oldest == 0 or c < oldest) then oldest = c end
 end
-local queued = call('LLEN', K.ready) + call('LLEN', K.shelf) + call('ZCARD', K.backlog) + taken - ghosts
-return { now, math.max(0, queued), call('ZCARD', K.scheduled), started, call('ZCARD', K.ended .. 'finished'),
-  call('ZCARD', K.ended .. 'failed'), call('ZCARD', K.ended .. 'canceled'), call('EXISTS', K.paused), oldest, seq, head,
-  #workers, counts }
+local queued = call('LLEN', K.ready) + call('LLEN', K.shelf) + call('ZCARD', K.backlog) + taken + of.condemned
+  - of.ghosts
+return { now, math.max(0, queued), call('ZCARD', K.scheduled) + of.condemnedlater, started, call('ZCARD', K.ended .. 'finished'),
+  call('ZCARD', K.ended .. 'failed'), call('ZCARD', K.ended .. 'canceled'), call('EXISTS', K.paused), oldest, of.seq,
+  of.head, #workers, counts }

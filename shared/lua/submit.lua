@@ -20,7 +20,8 @@ local size = 13
 local waiting = 0
 if maxQueued > 0 then
   waiting = call('LLEN', K.ready) + call('LLEN', K.shelf) + call('ZCARD', K.backlog) + call('ZCARD', K.scheduled)
-    - (tonumber(call('HGET', K.counts, 'ghosts')) or 0)
+  local lying = call('HMGET', K.counts, 'ghosts', 'condemned', 'condemnedlater')
+  waiting = waiting - (lying[1] or 0) + (lying[2] or 0) + (lying[3] or 0)
 end
 local replies, plain, fresh = {}, {}, 0
 local jobs = (#ARGV - rest + 1) / size

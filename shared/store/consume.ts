@@ -208,14 +208,21 @@ export class Consumer {
   async announce(info: WorkerInfo): Promise<void> {
     await this.redis.hset(GLOBAL.workers, this.worker, JSON.stringify(info));
   }
+  /** What an operator told this worker: "quiet", "stop" or nothing. */
+  order(): Promise<string | null> {
+    return this.redis.hget(GLOBAL.orders, this.worker);
+  }
   async leave(): Promise<void> {
     await this.redis.hdel(GLOBAL.workers, this.worker);
+    await this.redis.hdel(GLOBAL.orders, this.worker);
   }
   /** Drops infos of workers that have not beaten for `maxAgeMs`. */
   async forget(maxAgeMs: number): Promise<void> {
     const all = await this.redis.hgetall(GLOBAL.workers);
     for (const [id, text] of Object.entries(all)) {
-      if ((JSON.parse(text) as WorkerInfo).beatAt < Date.now() - maxAgeMs) await this.redis.hdel(GLOBAL.workers, id);
+      if ((JSON.parse(text) as WorkerInfo).beatAt >= Date.now() - maxAgeMs) continue;
+      await this.redis.hdel(GLOBAL.workers, id);
+      await this.redis.hdel(GLOBAL.orders, id);
     }
   }
 

@@ -1,0 +1,13 @@
+import { Operator } from "../store/operate.ts";
+import type { Clock } from "./clock.ts";
+
+/** Carries out what operators asked for on many jobs: emptied queues and bulk actions (rule 11). */
+export const bulk: Clock = {
+  name: "bulk",
+  everyMs: () => 1_000,
+  async step({ consumer, config }) {
+    const operator = new Operator(consumer.redis, config.failureTtlMs);
+    // each service gets its share of every round, however much another one has to do
+    for (const service of await consumer.services()) await operator.carryOut(service, 500);
+  },
+};

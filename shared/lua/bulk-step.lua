@@ -1,0 +1,91 @@
+--@flags allow-oom
+--@use cancel
+--@use requeue
+--@use erase
+-- bulk-step: one step of the oldest action on many jobs, at most 500 jobs.
+--
+-- KEYS[1] root
+-- ARGV[1] ttl   int   ms, life of a job canceled here
+-- ARGV[2] life  int   ms that the finished action can be read
+--
+-- reply { looked at, 1 = another step is to be done }; { 0, 0 } = nothing is in hand
+--
+-- Place, counts and jobs change in one step, so a crash loses and repeats nothing, and two may step at once.
+local bulk = call('ZRANGE', K.bulks, 0, 0)[1]
+if not bulk then return { 0, 0 } end
+local op, todo = K.bulk .. bulk, K.todo .. bulk
+local o = call('HMGET', op, 'action', 'state', 'tag', 'until', 'dry', 'walk', 'at', 'score')
+if not o[1] then
+  call('ZREM', K.bulks, bulk)
+  return { 0, 1 }
+end
+local action, state, before, dry, walk = o[1], o[2], tonumber(o[4]), o[5] == '1', o[6]
+local tag = o[3] ~= '' and '"' .. o[3] .. '"'
+local looked, matched, done = 0, 0, 0
+local terminal = { finished = true, failed = true, canceled = true }
+
+local function act(id)
+  looked = looked + 1
+  local f = id ~= '' and call('HMGET', K.job .. id, 's', 'v', 'c', 'e', 'o')
+  if not (f and f[1]) or (state ~= '' and f[1] ~= state) then return end
+  if tonumber(terminal[f[1]] and f[4] or f[3]) > before then return end
+  -- tags have no character that JSON escapes, and a text that holds such brackets has its quotes escaped
+  if tag and not string.find(string.match(f[5] or '', '"tags":(%b[])') or '', tag, 1, true) then return end
+  matched = matched + 1
+  if dry then return end
+  local reply
+  if action == 'cancel' then reply = cancel(id, ttl)
+  elseif action == 'requeue' then reply = requeue(id, tonumber(f[2]) or 0)
+  else
+    reply = erase(id)
+    if reply == 'listed' then
+      call('HSET', K.job .. id, 'l', 1) -- goes with its list entry
+      reply = 'ok'
+    end
+  end
+  if reply == 'ok' or reply == 'asked' or (reply == 'canceled' and f[1] ~= 'canceled') then done = done + 1 end
+end
+
+local more = 1
+local ids = call('LRANGE', todo, -500, -1)
+if #ids > 0 then
+  for i = #ids, 1, -1 do act(ids[i]) end
+  call('LTRIM', todo, 0, -#ids - 1)
+elseif walk == '' then
+  more = 0
+else
+  -- The place is the last entry that stayed: what is struck before it shifts nothing.
+  local set = KEYS[1] .. walk
+  local start = 0
+  if o[8] ~= '' then
+    if call('ZSCORE', set, o[7]) == o[8] then start = call('ZRANK', set, o[7]) + 1
+    else start = call('ZCOUNT', set, '-inf', '(' .. o[8]) end
+  end
+  local slice = call('ZRANGE', set, start, start + 499, 'WITHSCORES')
+  local ended = string.sub(walk, 1, 6) == 'ended:'
+  local last = 0
+  for i = 1, #slice, 2 do
+    if ended and tonumber(slice[i + 1]) > before then break end
+    act(slice[i])
+    last = i
+  end
+  for i = last, 1, -2 do
+    if call('ZSCORE', set, slice[i]) == slice[i + 1] then
+      call('HSET', op, 'at', slice[i], 'score', slice[i + 1])
+      break
+    end
+  end
+  if last < 999 then more = 0 end
+end
+call('HINCRBY', op, 'looked', looked)
+call('HINCRBY', op, 'matched', matched)
+call('HINCRBY', op, 'done', done)
+if more == 0 then
+  call('HSET', op, 'ended', now)
+  call('PEXPIRE', op, life)
+  call('ZREM', K.bulks, bulk)
+  call('DEL', todo)
+  more = call('ZCARD', K.bulks) > 0 and 1 or 0
+end
+write_tally()
+return { math.max(1, looked), more }

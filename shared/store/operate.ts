@@ -1,0 +1,203 @@
+/** Verbs of those who operate: pause, resume and empty a queue, act on many jobs, order a worker, and what they did. */
+import type { JobId, ServiceName } from "../jobs.ts";
+import { GLOBAL, keysOf, root } from "../keys.ts";
+import { type Connection, script } from "../script.ts";
+import { ANSWER_MS } from "./produce.ts";
+import { asFault, within } from "./redis.ts";
+
+const pauseScript = script<Record<never, never>, number>("pause", {});
+const resumeScript = script<Record<never, never>, number>("resume", {});
+const emptyScript = script<{ nonce: "text" }, number>("empty", { nonce: "text" });
+const purgeScript = script<{ ttl: "int" }, [looked: number, canceled: number]>("purge", { ttl: "int" });
+const bulkStartScript = script<
+  {
+    bulk: "text";
+    action: "text";
+    state: "text";
+    tag: "text";
+    older: "int";
+    dry: "int";
+    most: "int";
+    about: "text";
+  },
+  "ok" | "busy"
+>(
+  "bulk-start",
+  {
+    bulk: "text",
+    action: "text",
+    state: "text",
+    tag: "text",
+    older: "int",
+    dry: "int",
+    most: "int",
+    about: "text",
+  },
+  ["id"],
+);
+const bulkStepScript = script<{ ttl: "int"; life: "int" }, [looked: number, more: number]>("bulk-step", {
+  ttl: "int",
+  life: "int",
+});
+
+export const ACTIONS = ["cancel", "requeue", "delete"] as const;
+export type Action = (typeof ACTIONS)[number];
+/** Actions on many jobs that one service may have in hand. */
+export const MOST_BULKS = 100;
+/** Ids that one action may name. */
+export const MOST_IDS = 10_000;
+const BULK_LIFE_MS = 7 * 86_400_000;
+const MOST_AUDIT = 1_000;
+
+export type BulkWish = {
+  id: string;
+  action: Action;
+  /** undefined = any, with ids only */
+  state?: string | undefined;
+  tag?: string | undefined;
+  /** ms since the end, or since the submit of a job that has not ended */
+  olderMs: number;
+  dry: boolean;
+  ids: JobId[];
+  /** what was asked for, shown to whoever asks how it goes */
+  about: Record<string, unknown>;
+};
+
+/** One service's share of an action on many jobs. Times in ms since 1970. */
+export type BulkPart = {
+  about: Record<string, unknown>;
+  total: number;
+  looked: number;
+  matched: number;
+  done: number;
+  created: number;
+  ended: number | undefined;
+};
+
+/** What an operator did. `who` is the key's short hash. */
+export type AuditEntry = {
+  at: string;
+  who: string;
+  ip: string;
+  action: string;
+  target: string;
+  jobs?: number;
+} & Record<string, unknown>;
+
+export type Order = "quiet" | "stop";
+
+export class Operator {
+  constructor(
+    private readonly redis: Connection,
+    private readonly failureTtlMs: number,
+  ) {}
+
+  /** @returns jobs that wait on the shelf now */
+  pause(service: ServiceName): Promise<number> {
+    return this.ask(() => pauseScript(this.redis, root(service), {}));
+  }
+  /** @returns jobs that may be taken now */
+  resume(service: ServiceName): Promise<number> {
+    return this.ask(() => resumeScript(this.redis, root(service), {}));
+  }
+  /** Takes what waits away; purge cancels it. @param nonce names the wish. @returns jobs that will be canceled */
+  empty(service: ServiceName, nonce: string): Promise<number> {
+    return this.ask(() => emptyScript(this.redis, root(service), { nonce }));
+  }
+
+  /** Writes an action on many jobs down. @returns false when too many are in hand */
+  async startBulk(service: ServiceName, wish: BulkWish): Promise<boolean> {
+    const { id, action, state, tag, olderMs, dry, about, ids } = wish;
+    const reply = await this.ask(() =>
+      bulkStartScript(
+        this.redis,
+        root(service),
+        {
+          bulk: id,
+          action,
+          state: state ?? "",
+          tag: tag ?? "",
+          older: olderMs,
+          dry: dry ? 1 : 0,
+          most: MOST_BULKS,
+          about: JSON.stringify(about),
+        },
+        ids,
+      ),
+    );
+    return reply === "ok";
+  }
+
+  /** How far it is on one service. @returns undefined when the service has no part of it */
+  async bulk(service: ServiceName, id: string): Promise<BulkPart | undefined> {
+    const f = await this.ask(() => this.redis.hgetall(keysOf(service).bulk(id)));
+    if (!f.created) return undefined;
+    return {
+      about: JSON.parse(f.about ?? "{}"),
+      total: Number(f.total),
+      looked: Number(f.looked),
+      matched: Number(f.matched),
+      done: Number(f.done),
+      created: Number(f.created),
+      ended: f.ended === undefined ? undefined : Number(f.ended),
+    };
+  }
+
+  /** Cancels at most 500 jobs of what empties took. @returns looked at, canceled; 0, 0 when nothing is left */
+  purge(service: ServiceName) {
+    return this.ask(() => purgeScript(this.redis, root(service), { ttl: this.failureTtlMs }));
+  }
+  /** Does at most 500 jobs of the oldest bulk action. @returns looked at, and 1 when another step is to be done */
+  stepBulk(service: ServiceName) {
+    return this.ask(() => bulkStepScript(this.redis, root(service), { ttl: this.failureTtlMs, life: BULK_LIFE_MS }));
+  }
+
+  /**
+   * Carries out what operators asked for, step by step, until nothing is left or `budgetMs` is over.
+   * Any process may, several at once, and one that dies in between leaves nothing half done.
+   */
+  async carryOut(service: ServiceName, budgetMs: number): Promise<void> {
+    const end = Date.now() + budgetMs;
+    for (let looked = 1; looked > 0 && Date.now() < end; ) [looked] = await this.purge(service);
+    for (let more = 1; more > 0 && Date.now() < end; ) [, more] = await this.stepBulk(service);
+  }
+
+  /** Tells a worker what to do: it reads its order with each beat; the message is a hint that saves the wait. */
+  async order(worker: string, order: Order): Promise<void> {
+    await this.ask(() => this.redis.hset(GLOBAL.orders, worker, order));
+    await this.ask(() => this.redis.publish(GLOBAL.ordered, `${worker} ${order}`)).catch(() => {});
+  }
+
+  /** Writes down what an operator did: a line of JSON in the log, and the newest thousand in Redis. */
+  async note(entry: Omit<AuditEntry, "at">): Promise<void> {
+    const line = JSON.stringify({ at: new Date().toISOString(), ...entry });
+    console.log(`{"audit":${line}}`);
+    // the deed is done: that it could not be kept here must not make it look undone
+    await this.ask(() =>
+      this.redis
+        .multi()
+        .lpush(GLOBAL.audit, line)
+        .ltrim(GLOBAL.audit, 0, MOST_AUDIT - 1)
+        .exec(),
+    ).catch(() => {});
+  }
+
+  /** The newest entries. */
+  async audit(most: number): Promise<AuditEntry[]> {
+    const lines = await this.ask(() => this.redis.lrange(GLOBAL.audit, 0, most - 1));
+    return lines.map((line) => JSON.parse(line) as AuditEntry);
+  }
+
+  /** Services that the registry may not know any more. */
+  async services(): Promise<string[]> {
+    return this.ask(() => this.redis.smembers(GLOBAL.services));
+  }
+
+  private async ask<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await within(ANSWER_MS, work());
+    } catch (error) {
+      throw asFault(error);
+    }
+  }
+}
