@@ -1,0 +1,110 @@
+/** Processes and a Redis of the bench's own, and what they cost. Everything on loopback; everything ends with the run. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import IORedis from "ioredis";
+
+export const ROOT = new URL("..", import.meta.url).pathname;
+
+export function freePort(): Promise<number> {
+  return new Promise((done) => {
+    const server = createServer();
+    server.listen(0, "127.0.0.1", () => {
+      const { port } = server.address() as { port: number };
+      server.close(() => done(port));
+    });
+  });
+}
+
+export type Child = { pid: number; stop(): Promise<void>; output: Promise<string> };
+
+/** Starts a script and waits for a line that matches; without a pattern, it is run to its end by `output`. */
+export async function start(file: string, env: Record<string, string>, ready?: RegExp): Promise<Child> {
+  const child = Bun.spawn([process.execPath, file], {
+    cwd: ROOT,
+    env: { PATH: process.env.PATH ?? "", HOME: process.env.HOME ?? "", NODE_ENV: "production", ...env },
+    stdout: "pipe",
+    stderr: "inherit",
+  });
+  let text = "";
+  let matched: () => void = () => {};
+  const waiting = new Promise<void>((done) => {
+    matched = done;
+  });
+  const output = (async () => {
+    const decoder = new TextDecoder();
+    for await (const part of child.stdout as unknown as AsyncIterable<Uint8Array>) {
+      text += decoder.decode(part, { stream: true });
+      if (ready?.test(text)) matched();
+    }
+    await child.exited;
+    return text;
+  })();
+  if (ready) {
+    await Promise.race([waiting, output.then((said) => Promise.reject(new Error(`${file} ended:\n${said}`)))]);
+  }
+  return {
+    pid: child.pid,
+    output,
+    async stop() {
+      child.kill("SIGTERM");
+      const timer = setTimeout(() => child.kill("SIGKILL"), 8_000);
+      await child.exited;
+      clearTimeout(timer);
+    },
+  };
+}
+
+export type BenchRedis = {
+  url: string;
+  client: IORedis;
+  memory(): Promise<number>;
+  /** CPU seconds that Redis has used so far */
+  cpu(): Promise<number>;
+  commands(): Promise<number>;
+  stop(): Promise<void>;
+};
+
+/** The same Redis for every contender, as compose ships it: append-only, listpack values up to 1024. */
+export async function startRedis(): Promise<BenchRedis> {
+  const dir = mkdtempSync(join(tmpdir(), "longhaul-bench-"));
+  const port = await freePort();
+  const args = `--port ${port} --bind 127.0.0.1 --dir ${dir} --appendonly yes --appendfsync everysec --maxmemory-policy noeviction --hash-max-listpack-value 1024`;
+  const child = Bun.spawn(["redis-server", ...args.split(" "), "--save", ""], { stdout: "ignore", stderr: "inherit" });
+  const client = new IORedis({ port, retryStrategy: () => 50, maxRetriesPerRequest: null });
+  client.on("error", () => {});
+  await client.ping();
+  const info = async (section: string, field: string) =>
+    Number(new RegExp(`^${field}:([\\d.]+)`, "m").exec(await client.info(section))?.[1]);
+  return {
+    url: `redis://127.0.0.1:${port}`,
+    client,
+    memory: () => info("memory", "used_memory"),
+    cpu: async () => (await info("cpu", "used_cpu_user")) + (await info("cpu", "used_cpu_sys")),
+    commands: () => info("stats", "total_commands_processed"),
+    async stop() {
+      client.disconnect();
+      child.kill("SIGKILL");
+      await child.exited;
+      rmSync(dir, { recursive: true, force: true });
+    },
+  };
+}
+
+/** CPU seconds of a process so far, from the kernel. @see proc(5), fields 14 and 15, in clock ticks of 10 ms */
+export async function cpuOf(pid: number): Promise<number> {
+  const text = await Bun.file(`/proc/${pid}/stat`).text();
+  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+  return (Number(fields[11]) + Number(fields[12])) / 100;
+}
+
+export const median = (values: number[]): number => {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 ? (sorted[middle] as number) : ((sorted[middle - 1] as number) + (sorted[middle] as number)) / 2;
+};
+export const quantile = (values: number[], q: number): number => {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))] as number;
+};

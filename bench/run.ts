@@ -1,0 +1,162 @@
+/**
+ * Longhaul beside its peers, interleaved in one run: real gateways over HTTP, real workers, the same no-op service,
+ * the same Redis settings. Only ratios carry over to another machine.
+ *
+ *   bun run bench [--rounds 5] [--jobs 20000] [--rate 200] [--seconds 5]
+ *
+ * Prints the table and writes bench/results/<time>.json. It is a benchmark and never a test.
+ */
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { cpus, tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { bullmq, CONCURRENCY, type Contender, longhaul } from "./contenders.ts";
+import { freePort, median, quantile, ROOT, start, startRedis } from "./machine.ts";
+
+const { values } = parseArgs({
+  options: {
+    rounds: { type: "string", default: "5" },
+    jobs: { type: "string", default: "20000" },
+    rate: { type: "string", default: "200" },
+    seconds: { type: "string", default: "5" },
+    only: { type: "string", default: "" },
+  },
+});
+const [rounds, jobs, rate, seconds] = [values.rounds, values.jobs, values.rate, values.seconds].map(Number) as [number, number, number, number];
+
+/** About 200 bytes, as performance.md §1 measures. */
+const BODY = JSON.stringify({
+  input_filename: "/uploads/building-architecture.ifc",
+  output_filename: "/output/converted/building-architecture.glb",
+  weld_vertices: true,
+  include: ["IfcWall", "IfcSlab", "IfcWindow", "IfcDoor"],
+  note: "x".repeat(30),
+});
+
+/** One round of one contender. Rates a second, memory in bytes a job, CPU of Redis in µs a job, latency in ms. */
+type Figures = {
+  submit: number;
+  drain: number;
+  cpu: number;
+  cpuSubmit: number;
+  cpuWork: number;
+  queuedBytes: number;
+  finishedBytes: number;
+  p50: number;
+  p99: number;
+};
+
+const dir = mkdtempSync(join(tmpdir(), "longhaul-bench-"));
+const servicePort = await freePort();
+const serviceUrl = `http://127.0.0.1:${servicePort}`;
+const service = await start("bench/peers/noop-service.ts", { PORT: String(servicePort) }, /ready/);
+
+async function load(env: Record<string, string>): Promise<string> {
+  return (await start("bench/peers/load.ts", { BODY, CONCURRENCY: String(CONCURRENCY), ...env })).output;
+}
+
+async function round(contender: Contender): Promise<Figures> {
+  const redis = await startRedis();
+  const port = await freePort();
+  const gateway = await contender.gateway(redis, port, dir);
+  const url = `http://127.0.0.1:${port}`;
+  await Bun.sleep(700);
+  await load({ MODE: "submit", URL: url, JOBS: "500" }); // warm
+  const [memory0, cpu0] = [await redis.memory(), await redis.cpu()];
+  const { perSecond } = JSON.parse(await load({ MODE: "submit", URL: url, JOBS: String(jobs) })) as { perSecond: number };
+  const [memory1, cpu1] = [await redis.memory(), await redis.cpu()];
+
+  const total = jobs + 500;
+  const worker = await contender.worker(redis, serviceUrl, dir);
+  // The clock starts at the first finished jobs: starting a process is not draining.
+  let first = 0;
+  while (first < 500) {
+    await Bun.sleep(2);
+    first = await contender.finished(redis);
+  }
+  const begun = performance.now();
+  const cpu2 = await redis.cpu();
+  let done = first;
+  while (done < total) {
+    await Bun.sleep(10);
+    done = await contender.finished(redis);
+  }
+  const drain = (total - first) / ((performance.now() - begun) / 1_000);
+  const cpu3 = await redis.cpu();
+  const memory2 = await redis.memory();
+
+  await Bun.sleep(1_000);
+  const paced = JSON.parse(await load({ MODE: "pace", URL: url, RATE: String(rate), SECONDS: String(seconds) })) as { sent: [string, number][] };
+  await Bun.sleep(500);
+  const latencies = await Promise.all(paced.sent.map(async ([id, at]) => (await contender.endedAt(redis, id)) - at));
+
+  await worker.stop();
+  await gateway.stop();
+  await redis.stop();
+  return {
+    submit: perSecond,
+    drain,
+    cpuSubmit: ((cpu1 - cpu0) * 1e6) / jobs,
+    cpuWork: ((cpu3 - cpu2) * 1e6) / (total - first),
+    cpu: ((cpu1 - cpu0) * 1e6) / jobs + ((cpu3 - cpu2) * 1e6) / (total - first),
+    queuedBytes: (memory1 - memory0) / jobs,
+    finishedBytes: (memory2 - memory0) / total,
+    p50: quantile(latencies, 0.5),
+    p99: quantile(latencies, 0.99),
+  };
+}
+
+async function limits(): Promise<{ post: number; fetch: number }> {
+  const port = await freePort();
+  const noop = await start("bench/peers/noop-gateway.ts", { PORT: String(port) }, /ready/);
+  await load({ MODE: "submit", URL: `http://127.0.0.1:${port}`, JOBS: "500" });
+  const { perSecond } = JSON.parse(await load({ MODE: "submit", URL: `http://127.0.0.1:${port}`, JOBS: String(jobs) })) as { perSecond: number };
+  await noop.stop();
+  const bare = await start("bench/peers/bare-fetch.ts", { SERVICE_URL: serviceUrl, JOBS: String(jobs), CONCURRENCY: String(CONCURRENCY), BODY });
+  return { post: perSecond, fetch: Number(await bare.output) };
+}
+
+const contenders = [longhaul, bullmq].filter((c) => c.name.toLowerCase().includes(values.only.toLowerCase()));
+const results = new Map<string, Figures[]>(contenders.map((c) => [c.name, []]));
+const bounds: { post: number; fetch: number }[] = [];
+for (let n = 1; n <= rounds; n++) {
+  // each round begins with another one, so that none always has the warmer machine
+  const order = contenders.map((_, i) => contenders[(i + n) % contenders.length] as Contender);
+  for (const contender of order) {
+    const figures = await round(contender);
+    results.get(contender.name)?.push(figures);
+    console.log(`round ${n} ${contender.name}: submit ${Math.round(figures.submit)}/s, drain ${Math.round(figures.drain)}/s, Redis ${figures.cpu.toFixed(1)} µs/job`);
+  }
+  bounds.push(await limits());
+}
+await service.stop();
+rmSync(dir, { recursive: true, force: true });
+
+const at = (name: string, field: keyof Figures) => (results.get(name) ?? []).map((f) => f[field]);
+const range = (list: number[], digits: number) =>
+  list.length ? `${median(list).toFixed(digits)} (${Math.min(...list).toFixed(digits)}–${Math.max(...list).toFixed(digits)})` : "–";
+const ROWS: [string, keyof Figures, number, string][] = [
+  ["submit over HTTP, /s", "submit", 0, "≥ 1.7 · 2.3"],
+  ["drain, one worker, /s", "drain", 0, "≥ 2.3 · 3.3"],
+  ["Redis CPU, µs/job", "cpu", 1, "≤ 0.30 · 0.20"],
+  ["  of it submit", "cpuSubmit", 1, ""],
+  ["  of it work", "cpuWork", 1, ""],
+  ["memory queued, bytes/job", "queuedBytes", 0, "≤ 0.60 · 0.47"],
+  ["memory finished, bytes/job", "finishedBytes", 0, "≤ 0.60 · 0.45"],
+  [`submit→finished p50 at ${rate}/s, ms`, "p50", 2, ""],
+  [`submit→finished p99 at ${rate}/s, ms`, "p99", 2, "≤ 0.80 · 0.50"],
+];
+console.log(`\n${rounds} rounds, ${jobs} jobs of ${BODY.length} bytes, concurrency ${CONCURRENCY}, ${cpus().length} cores, Bun ${Bun.version}\n`);
+console.log(`| | ${contenders.map((c) => c.name).join(" | ")} | ratio | must · aim |\n|---|${"---|".repeat(contenders.length + 2)}`);
+for (const [label, field, digits, goal] of ROWS) {
+  const ratio = contenders.length > 1 ? `${(median(at(longhaul.name, field)) / median(at(bullmq.name, field))).toFixed(2)} ×` : "–";
+  console.log(`| ${label} | ${contenders.map((c) => range(at(c.name, field), digits)).join(" | ")} | ${ratio} | ${goal} |`);
+}
+const share = (100 * median(at(longhaul.name, "drain"))) / median(bounds.map((b) => b.fetch));
+console.log(`| limit: hono no-op POST, /s | ${range(bounds.map((b) => b.post), 0)} | | | |`);
+console.log(`| limit: bare fetch, /s | ${range(bounds.map((b) => b.fetch), 0)} | | drain is ${share.toFixed(0)} % of it | ≥ 50 % · 70 % |`);
+mkdirSync(`${ROOT}/bench/results`, { recursive: true });
+const file = `${ROOT}/bench/results/${new Date().toISOString().replaceAll(":", "-")}.json`;
+writeFileSync(file, JSON.stringify({ rounds, jobs, rate, seconds, bun: Bun.version, cpus: cpus().length, results: Object.fromEntries(results), limits: bounds }, null, 2));
+console.log(`\nwritten to ${file}`);
+process.exit(0);
