@@ -1,0 +1,80 @@
+/**
+ * What an answer's type, bytes and headers say. Only reading: no socket, no outcome.
+ */
+
+const MAX_RETRY_AFTER_MS = 3_600_000;
+const MAX_DETAIL_CHARS = 2_000;
+export const MAX_EXCERPT_CHARS = 200;
+
+/** "text/html; charset=utf-8" → "text/html" */
+export const essence = (type: string) => (type.split(";", 1)[0] as string).trim().toLowerCase();
+const isJson = (type: string) => /^application\/(?:[^/]+\+)?json$/.test(essence(type));
+export const acceptHeader = (accepts: string[]) => [...new Set(["application/json", ...accepts])].join(", ");
+
+/** How a 2xx of this type is kept; undefined = not at all. No type at all is read as JSON, unless all types are welcome. */
+export function keptAs(type: string, accepts: string[]): "json" | "bytes" | undefined {
+  if (isJson(type)) return "json";
+  const given = essence(type);
+  const fits = (wanted: string) =>
+    wanted === "*/*" || wanted === given || (wanted.endsWith("/*") && given.startsWith(wanted.slice(0, -1)));
+  if (accepts.some((wanted) => fits(essence(wanted)))) return "bytes";
+  return given === "" ? "json" : undefined;
+}
+
+const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/** Strict: UTF-8 without repair, one JSON value. The parsed value is dropped: the text is kept, digits and spaces included. */
+export function checkedJson(bytes: Uint8Array): { text: string } | { fault: string } {
+  if (bytes.byteLength === 0) return { fault: "with an empty body" };
+  try {
+    const text = utf8.decode(bytes);
+    JSON.parse(text);
+    return { text };
+  } catch (error) {
+    return { fault: `with broken JSON (${(error as Error).message})` };
+  }
+}
+
+/** Seconds or an HTTP date → ms from now, at most an hour; undefined when it is neither. */
+export function parsedRetryAfter(header: string | null): number | undefined {
+  const text = header?.trim() ?? "";
+  const ms = /^\d+$/.test(text)
+    ? Number(text) * 1_000
+    : /[a-z]/i.test(text)
+      ? Date.parse(text) - Date.now()
+      : Number.NaN;
+  return Number.isNaN(ms) ? undefined : Math.min(Math.max(ms, 0), MAX_RETRY_AFTER_MS);
+}
+
+/**
+ * The service's own words: FastAPI's {"detail": "…"} or {"detail": [{"loc", "msg"}]}, {"error"}, {"message"}, {"title"},
+ * else the text as it is. Of a page of HTML the text, marked.
+ */
+export function detail(bytes: Uint8Array, type: string, max = MAX_DETAIL_CHARS): string {
+  const text = new TextDecoder().decode(bytes);
+  if (essence(type) === "text/html" || /^\s*<(?:!doctype|html)/i.test(text)) {
+    const plain = text.replace(/<(script|style)\b.*?(?:<\/\1\s*>|$)/gis, " ").replace(/<[^>]*>?/g, " ");
+    return short(`(a page of HTML) ${plain.replace(/\s+/g, " ").trim()}`, max);
+  }
+  try {
+    return short(words(JSON.parse(text)) || text, max);
+  } catch {
+    return short(text, max);
+  }
+}
+export const excerpt = (bytes: Uint8Array, type: string) => detail(bytes.subarray(0, 4_096), type, MAX_EXCERPT_CHARS);
+
+function words(value: unknown): string {
+  if (typeof value === "string") return value;
+  if (Array.isArray(value)) return value.map(words).filter(Boolean).join("; ");
+  if (typeof value !== "object" || value === null) return "";
+  const { detail, error, message, title, loc, msg } = value as Record<string, unknown>;
+  if (typeof msg === "string") return Array.isArray(loc) ? `${loc.join(".")}: ${msg}` : msg;
+  return words(detail) || words(error) || words(message) || words(title);
+}
+
+/** Without control characters other than line ends and tabs, at most `max` characters. */
+export function short(text: string, max: number): string {
+  const clean = text.replace(/[\u0000-\u0008\u000b-\u001f\u007f]/g, "").trim();
+  return clean.length > max ? `${clean.slice(0, max - 1).toWellFormed()}…` : clean;
+}
