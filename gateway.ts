@@ -11,6 +11,7 @@ import { Fault } from "./shared/faults.ts";
 import { health } from "./shared/health.ts";
 import { isTerminal, type JobId, serviceName } from "./shared/jobs.ts";
 import { parseJson } from "./shared/json.ts";
+import { answers } from "./shared/metrics.ts";
 import { problem } from "./shared/problem.ts";
 import { dashboard, routes } from "./shared/routes/index.ts";
 import { PortBusy, RUNTIME, type Server, serve } from "./shared/runtime.ts";
@@ -206,9 +207,9 @@ async function main(): Promise<void> {
   const ending = new AbortController();
   const gateway = assemble(config, redis, ending.signal);
   const app = gatewayApp(gateway, () => warnings);
-  const servers: Server[] = [
-    serve((request, env) => app.fetch(request, env), config.port, config.host, config.maxBodyBytes),
-  ];
+  const counted = async (request: Request, env: Env["Bindings"]) =>
+    answers.count(request.method, await app.fetch(request, env));
+  const servers: Server[] = [serve(counted, config.port, config.host, config.maxBodyBytes)];
   if (config.dashboardPort !== 0) {
     const board = dashboard(gateway, app);
     servers.push(

@@ -49,6 +49,11 @@ const int = (min: number, max: number) =>
     const n = Number(text);
     return /^\d+$/.test(text.trim()) && n >= min && n <= max ? n : undefined;
   }, `a whole number from ${min} to ${max}`);
+const number = (min: number, max: number) =>
+  parsed((text) => {
+    const n = Number(text);
+    return /^\d+(\.\d+)?$/.test(text.trim()) && n >= min && n <= max ? n : undefined;
+  }, `a number from ${min} to ${max}`);
 const flag = parsed(
   (text) => ({ "1": true, true: true, "0": false, false: false, "": false })[text.toLowerCase()],
   "1 or 0",
@@ -128,6 +133,9 @@ const ENVIRONMENT = z.object({
   DRAIN_TIMEOUT: duration("30s"),
   LEASE: duration("30s"),
   ALLOW_VOLATILE: flag("0"),
+  AUTOSCALE_MIN: int(0, 10_000)("1"),
+  AUTOSCALE_MAX: int(1, 10_000)("10"),
+  AUTOSCALE_TARGET: number(0.01, 10_000)("1"),
   IFCCONVERT_URL: z.string().optional(),
   IFCCSV_URL: z.string().optional(),
   IFCCLASH_URL: z.string().optional(),
@@ -318,6 +326,9 @@ export function readConfig(env: Record<string, string | undefined>) {
     drainMs: e.DRAIN_TIMEOUT,
     leaseMs: e.LEASE,
     allowVolatile: e.ALLOW_VOLATILE,
+    autoscaleMin: e.AUTOSCALE_MIN,
+    autoscaleMax: e.AUTOSCALE_MAX,
+    autoscaleTarget: e.AUTOSCALE_TARGET,
   };
 }
 

@@ -55,6 +55,7 @@ local function look(id)
   if dead then
     call('SREM', held, id)
     local d = (tonumber(f[10]) or 0) + 1
+    count('orphaned')
     if f[4] then
       verdict(id, f, 'canceled', '')
     elseif string.find(once, ' ' .. f[15] .. ' ', 1, true) then

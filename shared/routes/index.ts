@@ -3,9 +3,10 @@ import type { Hono } from "hono";
 import type { Env, Gateway } from "../app.ts";
 import { dashboard } from "./dashboard.ts";
 import { follow } from "./follow.ts";
+import { metrics } from "./metrics.ts";
 import { operate } from "./operate.ts";
 import { progress } from "./progress.ts";
 import { result } from "./result.ts";
 
-export const routes: ((gateway: Gateway) => Hono<Env>)[] = [follow, operate, progress, result];
+export const routes: ((gateway: Gateway) => Hono<Env>)[] = [follow, operate, metrics, progress, result];
 export { dashboard };

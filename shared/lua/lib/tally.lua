@@ -4,11 +4,12 @@
 local tally = {}
 local function count(field, n) tally[field] = (tally[field] or 0) + (n or 1) end
 
--- Half-octave buckets: b covers 2^(b/2) ms up to 2^((b+1)/2) ms.
+-- Half-octave buckets: b covers 2^(b/2) ms up to 2^((b+1)/2) ms; beside them the sum, for means.
 local function observe(kind, ms)
   local b = 0
   if ms > 1 then b = math.floor(2 * math.log(ms) / math.log(2)) end
   count(kind .. b)
+  count(kind .. 'sum', ms)
 end
 
 local function write_tally()
