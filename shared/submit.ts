@@ -66,13 +66,29 @@ export const OPTIONS = z.strictObject({
 export type Options = z.infer<typeof OPTIONS>;
 export const OPTION_NAMES = Object.keys(OPTIONS.shape);
 
+/** One issue of zod as a person reads it: what was wrong, and what is allowed. */
+function told(issue: z.core.$ZodIssue): string {
+  const given = issue.input === undefined ? "" : `, not ${JSON.stringify(issue.input)?.slice(0, 60)}`;
+  if (issue.code === "invalid_type") {
+    return issue.input === undefined
+      ? `is required (a value of type ${issue.expected})`
+      : `must be of type ${issue.expected}${given}`;
+  }
+  if (issue.code === "invalid_value")
+    return `must be one of ${issue.values.map((v) => JSON.stringify(v)).join(", ")}${given}`;
+  if (issue.code === "too_big" && issue.origin === "number") return `must be at most ${issue.maximum}${given}`;
+  if (issue.code === "too_small" && issue.origin === "number") return `must be at least ${issue.minimum}${given}`;
+  if (issue.code === "unrecognized_keys") return `there is no ${issue.keys.join(", ")} here`;
+  return issue.message;
+}
+
 /** Zod's issues as a client reads them. */
 export const fieldFaults = (error: z.ZodError): FieldFault[] =>
-  error.issues.map((issue) => ({ path: issue.path.join("."), message: issue.message }));
+  error.issues.map((issue) => ({ path: issue.path.join("."), message: told(issue) }));
 
 /** @throws Fault invalid, with every field; `what` names the thing in the sentence */
 export function fit<T>(schema: z.ZodType<T>, value: unknown, what: string): T {
-  const result = schema.safeParse(value);
+  const result = schema.safeParse(value, { reportInput: true });
   if (result.success) return result.data;
   const errors = fieldFaults(result.error);
   const first = errors[0] as FieldFault;
