@@ -35,7 +35,8 @@ function env(redis: BenchRedis, port: number, dir: string, serviceUrl: string): 
 
 export const bullmq: Contender = {
   name: "BullMQ on Bun",
-  gateway: (redis, port) => start("bench/peers/bullmq-gateway.ts", { REDIS_URL: redis.url, PORT: String(port) }, /ready/),
+  gateway: (redis, port) =>
+    start("bench/peers/bullmq-gateway.ts", { REDIS_URL: redis.url, PORT: String(port) }, /ready/),
   worker: (redis, serviceUrl) =>
     start(
       "bench/peers/bullmq-worker.ts",

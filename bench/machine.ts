@@ -102,7 +102,9 @@ export async function cpuOf(pid: number): Promise<number> {
 export const median = (values: number[]): number => {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = sorted.length >> 1;
-  return sorted.length % 2 ? (sorted[middle] as number) : ((sorted[middle - 1] as number) + (sorted[middle] as number)) / 2;
+  return sorted.length % 2
+    ? (sorted[middle] as number)
+    : ((sorted[middle - 1] as number) + (sorted[middle] as number)) / 2;
 };
 export const quantile = (values: number[], q: number): number => {
   const sorted = [...values].sort((a, b) => a - b);

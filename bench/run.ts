@@ -22,7 +22,12 @@ const { values } = parseArgs({
     only: { type: "string", default: "" },
   },
 });
-const [rounds, jobs, rate, seconds] = [values.rounds, values.jobs, values.rate, values.seconds].map(Number) as [number, number, number, number];
+const [rounds, jobs, rate, seconds] = [values.rounds, values.jobs, values.rate, values.seconds].map(Number) as [
+  number,
+  number,
+  number,
+  number,
+];
 
 /** About 200 bytes, as performance.md §1 measures. */
 const BODY = JSON.stringify({
@@ -63,7 +68,9 @@ async function round(contender: Contender): Promise<Figures> {
   await Bun.sleep(700);
   await load({ MODE: "submit", URL: url, JOBS: "500" }); // warm
   const [memory0, cpu0] = [await redis.memory(), await redis.cpu()];
-  const { perSecond } = JSON.parse(await load({ MODE: "submit", URL: url, JOBS: String(jobs) })) as { perSecond: number };
+  const { perSecond } = JSON.parse(await load({ MODE: "submit", URL: url, JOBS: String(jobs) })) as {
+    perSecond: number;
+  };
   const [memory1, cpu1] = [await redis.memory(), await redis.cpu()];
 
   const total = jobs + 500;
@@ -86,7 +93,9 @@ async function round(contender: Contender): Promise<Figures> {
   const memory2 = await redis.memory();
 
   await Bun.sleep(1_000);
-  const paced = JSON.parse(await load({ MODE: "pace", URL: url, RATE: String(rate), SECONDS: String(seconds) })) as { sent: [string, number][] };
+  const paced = JSON.parse(await load({ MODE: "pace", URL: url, RATE: String(rate), SECONDS: String(seconds) })) as {
+    sent: [string, number][];
+  };
   await Bun.sleep(500);
   const latencies = await Promise.all(paced.sent.map(async ([id, at]) => (await contender.endedAt(redis, id)) - at));
 
@@ -110,9 +119,16 @@ async function limits(): Promise<{ post: number; fetch: number }> {
   const port = await freePort();
   const noop = await start("bench/peers/noop-gateway.ts", { PORT: String(port) }, /ready/);
   await load({ MODE: "submit", URL: `http://127.0.0.1:${port}`, JOBS: "500" });
-  const { perSecond } = JSON.parse(await load({ MODE: "submit", URL: `http://127.0.0.1:${port}`, JOBS: String(jobs) })) as { perSecond: number };
+  const { perSecond } = JSON.parse(
+    await load({ MODE: "submit", URL: `http://127.0.0.1:${port}`, JOBS: String(jobs) }),
+  ) as { perSecond: number };
   await noop.stop();
-  const bare = await start("bench/peers/bare-fetch.ts", { SERVICE_URL: serviceUrl, JOBS: String(jobs), CONCURRENCY: String(CONCURRENCY), BODY });
+  const bare = await start("bench/peers/bare-fetch.ts", {
+    SERVICE_URL: serviceUrl,
+    JOBS: String(jobs),
+    CONCURRENCY: String(CONCURRENCY),
+    BODY,
+  });
   return { post: perSecond, fetch: Number(await bare.output) };
 }
 
@@ -125,7 +141,9 @@ for (let n = 1; n <= rounds; n++) {
   for (const contender of order) {
     const figures = await round(contender);
     results.get(contender.name)?.push(figures);
-    console.log(`round ${n} ${contender.name}: submit ${Math.round(figures.submit)}/s, drain ${Math.round(figures.drain)}/s, Redis ${figures.cpu.toFixed(1)} µs/job`);
+    console.log(
+      `round ${n} ${contender.name}: submit ${Math.round(figures.submit)}/s, drain ${Math.round(figures.drain)}/s, Redis ${figures.cpu.toFixed(1)} µs/job`,
+    );
   }
   bounds.push(await limits());
 }
@@ -134,7 +152,9 @@ rmSync(dir, { recursive: true, force: true });
 
 const at = (name: string, field: keyof Figures) => (results.get(name) ?? []).map((f) => f[field]);
 const range = (list: number[], digits: number) =>
-  list.length ? `${median(list).toFixed(digits)} (${Math.min(...list).toFixed(digits)}–${Math.max(...list).toFixed(digits)})` : "–";
+  list.length
+    ? `${median(list).toFixed(digits)} (${Math.min(...list).toFixed(digits)}–${Math.max(...list).toFixed(digits)})`
+    : "–";
 const ROWS: [string, keyof Figures, number, string][] = [
   ["submit over HTTP, /s", "submit", 0, "≥ 1.7 · 2.3"],
   ["drain, one worker, /s", "drain", 0, "≥ 2.3 · 3.3"],
@@ -146,17 +166,50 @@ const ROWS: [string, keyof Figures, number, string][] = [
   [`submit→finished p50 at ${rate}/s, ms`, "p50", 2, ""],
   [`submit→finished p99 at ${rate}/s, ms`, "p99", 2, "≤ 0.80 · 0.50"],
 ];
-console.log(`\n${rounds} rounds, ${jobs} jobs of ${BODY.length} bytes, concurrency ${CONCURRENCY}, ${cpus().length} cores, Bun ${Bun.version}\n`);
-console.log(`| | ${contenders.map((c) => c.name).join(" | ")} | ratio | must · aim |\n|---|${"---|".repeat(contenders.length + 2)}`);
+console.log(
+  `\n${rounds} rounds, ${jobs} jobs of ${BODY.length} bytes, concurrency ${CONCURRENCY}, ${cpus().length} cores, Bun ${Bun.version}\n`,
+);
+console.log(
+  `| | ${contenders.map((c) => c.name).join(" | ")} | ratio | must · aim |\n|---|${"---|".repeat(contenders.length + 2)}`,
+);
 for (const [label, field, digits, goal] of ROWS) {
-  const ratio = contenders.length > 1 ? `${(median(at(longhaul.name, field)) / median(at(bullmq.name, field))).toFixed(2)} ×` : "–";
-  console.log(`| ${label} | ${contenders.map((c) => range(at(c.name, field), digits)).join(" | ")} | ${ratio} | ${goal} |`);
+  const ratio =
+    contenders.length > 1 ? `${(median(at(longhaul.name, field)) / median(at(bullmq.name, field))).toFixed(2)} ×` : "–";
+  console.log(
+    `| ${label} | ${contenders.map((c) => range(at(c.name, field), digits)).join(" | ")} | ${ratio} | ${goal} |`,
+  );
 }
 const share = (100 * median(at(longhaul.name, "drain"))) / median(bounds.map((b) => b.fetch));
-console.log(`| limit: hono no-op POST, /s | ${range(bounds.map((b) => b.post), 0)} | | | |`);
-console.log(`| limit: bare fetch, /s | ${range(bounds.map((b) => b.fetch), 0)} | | drain is ${share.toFixed(0)} % of it | ≥ 50 % · 70 % |`);
+console.log(
+  `| limit: hono no-op POST, /s | ${range(
+    bounds.map((b) => b.post),
+    0,
+  )} | | | |`,
+);
+console.log(
+  `| limit: bare fetch, /s | ${range(
+    bounds.map((b) => b.fetch),
+    0,
+  )} | | drain is ${share.toFixed(0)} % of it | ≥ 50 % · 70 % |`,
+);
 mkdirSync(`${ROOT}/bench/results`, { recursive: true });
 const file = `${ROOT}/bench/results/${new Date().toISOString().replaceAll(":", "-")}.json`;
-writeFileSync(file, JSON.stringify({ rounds, jobs, rate, seconds, bun: Bun.version, cpus: cpus().length, results: Object.fromEntries(results), limits: bounds }, null, 2));
+writeFileSync(
+  file,
+  JSON.stringify(
+    {
+      rounds,
+      jobs,
+      rate,
+      seconds,
+      bun: Bun.version,
+      cpus: cpus().length,
+      results: Object.fromEntries(results),
+      limits: bounds,
+    },
+    null,
+    2,
+  ),
+);
 console.log(`\nwritten to ${file}`);
 process.exit(0);

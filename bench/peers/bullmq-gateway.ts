@@ -15,7 +15,12 @@ app.post("/noop", async (c) => {
 app.get("/jobs/:id/status", async (c) => {
   const job = await queue.getJob(c.req.param("id"));
   if (!job) return c.json({ detail: "unknown" }, 404);
-  return c.json({ job_id: job.id, status: await job.getState(), result: job.returnvalue ?? null, error: job.failedReason ?? null });
+  return c.json({
+    job_id: job.id,
+    status: await job.getState(),
+    result: job.returnvalue ?? null,
+    error: job.failedReason ?? null,
+  });
 });
 Bun.serve({ port: Number(process.env.PORT), hostname: "127.0.0.1", fetch: app.fetch });
 console.log("ready");
