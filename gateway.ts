@@ -4,12 +4,13 @@
  */
 import process from "node:process";
 import type { Context } from "hono";
+import { accept, showStatus } from "./shared/accept.ts";
 import { allow, type Env, type Gateway, idOf, jsonText, newApp, revised } from "./shared/app.ts";
 import { guard, isLoopback } from "./shared/auth.ts";
 import { type Config, ConfigError, readConfig } from "./shared/config.ts";
 import { Fault } from "./shared/faults.ts";
 import { health } from "./shared/health.ts";
-import { isTerminal, type JobId, serviceName } from "./shared/jobs.ts";
+import { type JobId, serviceName } from "./shared/jobs.ts";
 import { parseJson } from "./shared/json.ts";
 import { answers } from "./shared/metrics.ts";
 import { problem } from "./shared/problem.ts";
@@ -17,8 +18,8 @@ import { dashboard, routes } from "./shared/routes/index.ts";
 import { PortBusy, RUNTIME, type Server, serve } from "./shared/runtime.ts";
 import type { Connection } from "./shared/script.ts";
 import type { Operation } from "./shared/services.ts";
-import { forecast, recordText, statusText } from "./shared/show.ts";
-import { etaS, Snapshots } from "./shared/snapshot.ts";
+import { recordText } from "./shared/show.ts";
+import { Snapshots } from "./shared/snapshot.ts";
 import { Inspector, noJob } from "./shared/store/inspect.ts";
 import { Producer } from "./shared/store/produce.ts";
 import { checkRedis, connect, UnfitRedis } from "./shared/store/redis.ts";
@@ -28,7 +29,7 @@ type C = Context<Env>;
 
 /** The gateway's app over the parts of a deployment. A test calls `app.request` and needs no socket. */
 export function gatewayApp(gateway: Gateway, warnings: () => string[] = () => []) {
-  const { config, producer, inspector, snapshots } = gateway;
+  const { config, producer, inspector } = gateway;
   const app = newApp();
 
   for (const op of config.registry.operations) app.post(op.route, (c) => submit(c, op));
@@ -36,7 +37,7 @@ export function gatewayApp(gateway: Gateway, warnings: () => string[] = () => []
     allow(gateway, c, "read");
     const id = idOf(c.req.param("id"));
     const held = await gateway.hold?.(c.req.raw, id, inspector.ended(id));
-    return showStatus(c, id, held?.headers);
+    return showStatus(gateway, c.req.raw, id, held?.headers);
   });
   app.get("/jobs/:id", async (c) => {
     allow(gateway, c, "read");
@@ -63,48 +64,8 @@ export function gatewayApp(gateway: Gateway, warnings: () => string[] = () => []
     const caller = allow(gateway, c, "submit");
     const body = await readBody(c.req.raw, config.maxBodyBytes);
     const options = fit(OPTIONS, c.req.query(), "The query");
-    await refuseWhenFull();
     const job = newJob(op, parseJson(body, config.maxJsonDepth), options);
-    fromHeaders(job, c.req.raw.headers, caller, body);
-    const { id, replayed } = await producer.submit(job);
-    return accepted(c, op, id, job.due !== undefined, replayed);
-  }
-
-  /** 202 with where to look and when; a client that waits for the end gets that, if it comes in time. */
-  async function accepted(c: C, op: Operation, id: JobId, later: boolean, replayed: boolean): Promise<Response> {
-    const headers = { location: `/jobs/${id}`, ...(replayed ? { "idempotent-replayed": "true" } : {}) };
-    // Its own fault ends no submit that was accepted: whoever cannot wait polls.
-    const held = await gateway.hold?.(c.req.raw, id, inspector.ended(id))?.catch(() => undefined);
-    if (held?.ended) return showStatus(c, id, { ...headers, ...held.headers });
-    const state = snapshots.peek()?.services.find((s) => s.service === op.service);
-    const waitS = state ? etaS(state, op.name, state.counts.queued) : 1;
-    return jsonText(JSON.stringify({ job_id: id, status: later ? "scheduled" : "queued" }), 202, {
-      ...headers,
-      ...held?.headers,
-      "retry-after": String(waitS),
-    });
-  }
-
-  async function showStatus(c: C, id: JobId, headers: Record<string, string> = {}): Promise<Response> {
-    const status = await inspector.status(id);
-    if (!status) throw noJob(id);
-    const estimate = forecast(gateway, status);
-    const again = isTerminal(status.state) ? {} : { "retry-after": String(Math.min(estimate.eta_s ?? 1, 60)) };
-    return revised(c.req.raw, status.rev, () => statusText(status, estimate), { ...headers, ...again });
-  }
-
-  /** From 80 % of maxmemory on nothing new comes in, so that what is running can still end (protocol.md §4). */
-  async function refuseWhenFull(): Promise<void> {
-    const memory = snapshots.peek()?.memory;
-    if (memory && memory.limit > 0 && memory.used > 0.8 * memory.limit) {
-      throw new Fault(
-        "memory_full",
-        "Redis has used 80 % of its memory; results must expire before more jobs are taken.",
-        {
-          retryAfterS: 30,
-        },
-      );
-    }
+    return accept(gateway, c.req.raw, fromHeaders(job, c.req.raw.headers, caller, body));
   }
 
   async function cancel(c: C, id: JobId): Promise<Response> {
@@ -207,18 +168,15 @@ async function main(): Promise<void> {
   const ending = new AbortController();
   const gateway = assemble(config, redis, ending.signal);
   const app = gatewayApp(gateway, () => warnings);
+  // Each route has its own, lower limit and answers a problem; beyond this the runtime cuts with a bare 413.
+  const maxBytes = 2 * Math.max(config.maxBodyBytes, config.maxBatchBytes);
   const counted = async (request: Request, env: Env["Bindings"]) =>
     answers.count(request.method, await app.fetch(request, env));
-  const servers: Server[] = [serve(counted, config.port, config.host, config.maxBodyBytes)];
+  const servers: Server[] = [serve(counted, config.port, config.host, maxBytes)];
   if (config.dashboardPort !== 0) {
     const board = dashboard(gateway, app);
     servers.push(
-      serve(
-        (request, env) => board.fetch(request, env),
-        config.dashboardPort,
-        config.dashboardHost,
-        config.maxBodyBytes,
-      ),
+      serve((request, env) => board.fetch(request, env), config.dashboardPort, config.dashboardHost, maxBytes),
     );
   }
   console.log(`gateway ready under ${RUNTIME}: http://${config.host}:${servers[0]?.port}`);

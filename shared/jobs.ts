@@ -1,6 +1,7 @@
 /**
  * What a job is: its states, its id and its record.
  *
+ *      batch ────────▶ deferred ──committed──▶ queued | scheduled                stage.lua, release.lua
  *                     delay / backoff                due
  *      submit ──────▶ scheduled | deferred ─────────────────▶ queued
  *         └─────────────────────────────────────────────────▶ queued
@@ -25,6 +26,7 @@ export const isTerminal = (state: State): state is Terminal => (TERMINAL as read
 declare const brand: unique symbol;
 type Brand<T extends string> = string & { readonly [brand]: T };
 export type JobId = Brand<"job">;
+export type BatchId = Brand<"batch">;
 export type ServiceName = Brand<"service">;
 export type WorkerId = Brand<"worker">;
 
@@ -60,6 +62,10 @@ export function random62(length: number): string {
 }
 
 export const newJobId = (service: ServiceName): JobId => `${service}_${random62(22)}` as JobId;
+export const newBatchId = (): BatchId => `batch_${random62(22)}` as BatchId;
+/** @returns the id, or undefined when the text cannot be one */
+export const batchId = (text: string): BatchId | undefined =>
+  /^batch_[0-9A-Za-z]{22}$/.test(text) ? (text as BatchId) : undefined;
 export const newWorkerId = (): WorkerId => random62(9) as WorkerId;
 
 /**

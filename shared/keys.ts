@@ -2,7 +2,7 @@
  * Every key of Redis, its type and what it holds; and the version of the protocol.
  * Lua gets the same names as `K.ready` and so on from script.ts, so each key is spelled here only.
  */
-import type { JobId, ServiceName, WorkerId } from "./jobs.ts";
+import type { BatchId, JobId, ServiceName, WorkerId } from "./jobs.ts";
 
 /** Another major refuses to start; minors work together. Raise it with a note in CHANGELOG.md. */
 export const PROTOCOL = { major: 1, minor: 0 } as const;
@@ -53,8 +53,16 @@ export const SERVICE_KEYS = {
   ended: ["zset", "ended:"],
   /** by hash of API key and Idempotency-Key: "<job id> <body hash>" */
   idem: ["string", "idem:"],
-  /** effects of a settle for elsewhere by due time: "callback <id> <rev>", "batch <id>" */
+  /** effects of a settle for elsewhere by due time: "c <job id>" a callback, "b <batch id>" news for a batch's record */
   outbox: ["zset", "outbox"],
+  /** batches that have members not released yet → when the first was staged, ms */
+  staged: ["zset", "staged"],
+  /** by batch: its members that are not released yet, in the client's order */
+  stage: ["list", "stage:"],
+  /** by batch, its members in this service: left (not ended), finished, failed, canceled, members, life, e. TTL at left = 0 */
+  batch: ["hash", "batch:"],
+  /** by batch: ids of its failed members in this service */
+  misses: ["set", "misses:"],
   /** by minute "m<epoch minute>" and hour "h<epoch hour>": counters and histograms, TTL */
   stats: ["hash", "stats:"],
   /** seq, head, ghosts, condemned, running totals since the start, mean duration by operation */
@@ -82,6 +90,10 @@ export const keysOf = (service: ServiceName) => ({
   paused: at(service, "paused"),
   ended: (state: string) => at(service, "ended", state),
   outbox: at(service, "outbox"),
+  staged: at(service, "staged"),
+  stage: (batch: BatchId) => at(service, "stage", batch),
+  batch: (batch: BatchId) => at(service, "batch", batch),
+  misses: (batch: BatchId) => at(service, "misses", batch),
   stats: (slice: string) => at(service, "stats", slice),
   counts: at(service, "counts"),
   bulk: (id: string) => at(service, "bulk", id),
@@ -105,3 +117,8 @@ export const GLOBAL = {
   /** what operators did, JSON, newest first, at most 1,000 */
   audit: "lh:audit" as Key<"list">,
 } as const;
+
+/** A batch's own record: s (preparing | committed | aborted), c, ids (JSON), services, done, life, until. */
+export const batchKey = (id: BatchId) => `lh:{batch:${id}}` as Key<"hash">;
+/** What an Idempotency-Key stands for that came with a batch: "<batch id> <body hash>". */
+export const batchNameKey = (hash: string) => `lh:{batch-name:${hash}}` as Key<"string">;

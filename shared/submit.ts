@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { z } from "zod";
 import type { Caller } from "./auth.ts";
 import { durationMs, MAX_DURATION_MS } from "./config.ts";
-import { Fault, type FieldFault } from "./faults.ts";
+import { Fault, type FaultCode, type FaultExtra, type FieldFault } from "./faults.ts";
 import { type JobOptions, newJobId, serviceName } from "./jobs.ts";
 import { checkFiles } from "./paths.ts";
 import type { Operation } from "./services.ts";
@@ -98,13 +98,36 @@ export function fit<T>(schema: z.ZodType<T>, value: unknown, what: string): T {
   });
 }
 
+/** Runs `work`; a fault that it throws is told of the field `prefix`, and of those below it. */
+export function under<T>(prefix: string, work: () => T): T {
+  if (prefix === "") return work();
+  try {
+    return work();
+  } catch (error) {
+    if (!(error instanceof Fault)) throw error;
+    const given = error.extra.errors ?? [{ path: "", message: error.detail.replace(/\.$/, "") }];
+    throw faultOf(
+      error.code,
+      given.map(({ path, message }) => ({ path: path === "" ? prefix : `${prefix}.${path}`, message })),
+      error.extra,
+    );
+  }
+}
+
+/** A fault of fields; the first one stands in its sentence. */
+export function faultOf(code: FaultCode, errors: FieldFault[], extra: FaultExtra = {}): Fault {
+  const more = errors.length > 1 ? ` (and ${errors.length - 1} more, see errors)` : "";
+  return new Fault(code, `${errors[0]?.path}: ${errors[0]?.message}${more}.`, { ...extra, errors });
+}
+
 /**
  * Builds a job of an operation.
  * @param payload  parsed, not yet checked
  * @param options  checked
+ * @param at       where the payload stands in the body, "" = it is the body
  * @throws Fault invalid, not_supported, service_not_deployed, unknown_file
  */
-export function newJob(op: Operation, payload: unknown, options: Options): NewJob {
+export function newJob(op: Operation, payload: unknown, options: Options, at = ""): NewJob {
   if (!op.url) {
     throw new Fault(
       "service_not_deployed",
@@ -112,15 +135,18 @@ export function newJob(op: Operation, payload: unknown, options: Options): NewJo
     );
   }
   for (const name of ["after", "on_dependency_failure"] as const) {
-    if (options[name] !== undefined) throw new Fault("not_supported", `The option ${name} is not supported yet.`);
+    if (options[name] !== undefined) throw faultOf("not_supported", [{ path: name, message: "is not supported yet" }]);
   }
-  if (typeof payload !== "object" || payload === null || Array.isArray(payload)) {
-    throw new Fault("invalid", `The body of ${op.route} must be a JSON object.`, {
-      errors: [{ path: "", message: "expected an object" }],
-    });
-  }
-  const checked = fit(op.schema, payload, op.route);
-  checkFiles(op, checked);
+  const checked = under(at, () => {
+    if (typeof payload !== "object" || payload === null || Array.isArray(payload)) {
+      throw new Fault("invalid", `The body of ${op.route} must be a JSON object.`, {
+        errors: [{ path: "", message: "expected an object" }],
+      });
+    }
+    const value = fit(op.schema, payload, op.route);
+    checkFiles(op, value);
+    return value;
+  });
   if (options.timeout !== undefined && options.timeout > op.timeoutMs) {
     throw new Fault("invalid", `timeout: ${op.name} may run for ${op.timeoutMs / 1000} s at most.`, {
       errors: [{ path: "timeout", message: `at most ${op.timeoutMs / 1000} s` }],
@@ -158,25 +184,34 @@ export function newJob(op: Operation, payload: unknown, options: Options): NewJo
 
 const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
 
+/** The trace of a request that its jobs carry on. */
+export function traceOf(headers: Headers): Pick<JobOptions, "trace" | "traceState"> {
+  const trace = headers.get("traceparent");
+  if (!trace || !TRACEPARENT.test(trace)) return {};
+  const traceState = headers.get("tracestate");
+  return { trace, ...(traceState && traceState.length <= 512 ? { traceState } : {}) };
+}
+
+/**
+ * What an Idempotency-Key stands for, as two hashes. Its scope is the API key and `scope`: a batch has one of its own,
+ * a job's key in Redis is its service's.
+ * @throws Fault bad_request
+ */
+export function idempotencyOf(headers: Headers, caller: Caller, scope: string, ...body: (string | Uint8Array)[]) {
+  const key = headers.get("idempotency-key");
+  if (key === null) return undefined;
+  if (key === "" || key.length > 255) throw new Fault("bad_request", "Idempotency-Key must have 1 to 255 characters.");
+  const hash = (...parts: (string | Uint8Array)[]) => {
+    const h = createHash("sha256");
+    for (const part of parts) h.update(part).update("\0");
+    return h.digest("base64url").slice(0, 27);
+  };
+  return { key: scope ? hash(caller.key, key, scope) : hash(caller.key, key), body: hash(...body) };
+}
+
 /** Adds what the request's headers say: trace and idempotency. @param body what an Idempotency-Key stands for */
 export function fromHeaders(job: NewJob, headers: Headers, caller: Caller, body: Uint8Array | string): NewJob {
-  const trace = headers.get("traceparent");
-  if (trace && TRACEPARENT.test(trace)) {
-    const state = headers.get("tracestate");
-    job.options = { ...job.options, trace, ...(state && state.length <= 512 ? { traceState: state } : {}) };
-  }
-  const key = headers.get("idempotency-key");
-  if (key !== null) {
-    if (key === "" || key.length > 255) {
-      throw new Fault("bad_request", "Idempotency-Key must have 1 to 255 characters.");
-    }
-    const hash = (...parts: (string | Uint8Array)[]) => {
-      const h = createHash("sha256");
-      for (const part of parts) h.update(part).update("\0");
-      return h.digest("base64url").slice(0, 27);
-    };
-    // scope: the API key and the service (the key in Redis is the service's own)
-    job.idempotency = { key: hash(caller.key, key), body: hash(job.operation, body) };
-  }
+  job.options = { ...job.options, ...traceOf(headers) };
+  job.idempotency = idempotencyOf(headers, caller, "", job.operation, body);
   return job;
 }

@@ -1,5 +1,6 @@
 --@use tally
 --@use push
+--@use record
 -- submit: accepts new jobs, each once, however often the script is sent.
 --
 -- KEYS[1] root
@@ -42,21 +43,7 @@ for i = 1, jobs do
     local pri, due = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
     local later = due > now
     local n = seq + fresh + 1
-    local f = { 's', later and 'scheduled' or 'queued', 'op', ARGV[at + 1], 'c', now, 'n', n }
-    local function set(name, value)
-      f[#f + 1] = name
-      f[#f + 1] = value
-    end
-    if pri then set('pri', pri) end
-    if later then set('due', due) end
-    if ARGV[at + 6] ~= '0' then set('to', ARGV[at + 6]) end
-    if ARGV[at + 7] ~= '0' then set('tt', ARGV[at + 7]) end
-    if ARGV[at + 8] ~= '' then set('ef', ARGV[at + 8]) end
-    if ARGV[at + 9] ~= '' then set('b', ARGV[at + 9]) end
-    if ARGV[at + 10] == '1' then set('w', 1) end
-    if ARGV[at + 3] ~= '' then set('o', ARGV[at + 3]) end
-    set('p', ARGV[at + 2])
-    call('HSET', job, unpack(f))
+    write_record(at, later and 'scheduled' or 'queued', n)
     if later then
       call('ZADD', K.scheduled, due, id)
     elseif pri then

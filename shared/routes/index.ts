@@ -1,12 +1,14 @@
 /** The apps that are mounted on the gateway, and the dashboard's own. Each is one concern; none knows another. */
 import type { Hono } from "hono";
 import type { Env, Gateway } from "../app.ts";
+import { batches } from "./batches.ts";
 import { dashboard } from "./dashboard.ts";
 import { follow } from "./follow.ts";
+import { jobs } from "./jobs.ts";
 import { metrics } from "./metrics.ts";
 import { operate } from "./operate.ts";
 import { progress } from "./progress.ts";
 import { result } from "./result.ts";
 
-export const routes: ((gateway: Gateway) => Hono<Env>)[] = [follow, operate, metrics, progress, result];
+export const routes: ((gateway: Gateway) => Hono<Env>)[] = [batches, follow, jobs, metrics, operate, progress, result];
 export { dashboard };

@@ -170,21 +170,8 @@ export class Producer {
   send(service: ServiceName, jobs: NewJob[]): Promise<string[]> {
     const values: ScriptValue[] = [];
     for (const job of jobs) {
-      values.push(
-        job.id,
-        job.operation,
-        job.payload,
-        job.options && Object.keys(job.options).length > 0 ? JSON.stringify(job.options) : "",
-        job.priority === undefined || job.priority === 5 ? "" : job.priority,
-        job.due ?? 0,
-        job.timeoutMs ?? 0,
-        job.ttlMs ?? 0,
-        job.effects ?? "",
-        job.batch ?? "",
-        job.watched ? 1 : 0,
-        job.idempotency?.key ?? "",
-        job.idempotency?.body ?? "",
-      );
+      pushFields(values, job);
+      values.push(job.idempotency?.key ?? "", job.idempotency?.body ?? "");
     }
     const { maxQueued, idempotencyTtlMs } = this.limits;
     return submitScript(this.redis, root(service), { maxQueued, idemTtl: idempotencyTtlMs }, values);
@@ -214,8 +201,41 @@ export class Producer {
   }
 }
 
+/** Adds a new job as lua/lib/record.lua reads it. */
+export function pushFields(values: ScriptValue[], job: NewJob): void {
+  values.push(
+    job.id,
+    job.operation,
+    job.payload,
+    job.options && Object.keys(job.options).length > 0 ? JSON.stringify(job.options) : "",
+    job.priority === undefined || job.priority === 5 ? "" : job.priority,
+    job.due ?? 0,
+    job.timeoutMs ?? 0,
+    job.ttlMs ?? 0,
+    job.effects ?? "",
+    job.batch ?? "",
+    job.watched ? 1 : 0,
+  );
+}
+
+/** Jobs in pieces that one script call may carry (rule 1). */
+export function* chunksOf(jobs: NewJob[]): Generator<NewJob[]> {
+  let chunk: NewJob[] = [];
+  let bytes = 0;
+  for (const job of jobs) {
+    bytes += job.payload.length;
+    if (chunk.length > 0 && (chunk.length === BATCH_JOBS || bytes > BATCH_BYTES)) {
+      yield chunk;
+      chunk = [];
+      bytes = job.payload.length;
+    }
+    chunk.push(job);
+  }
+  if (chunk.length > 0) yield chunk;
+}
+
 /** Redis itself said no, so nothing was written. */
-const isRefusal = (error: unknown) => error instanceof Error && error.name === "ReplyError";
+export const isRefusal = (error: unknown) => error instanceof Error && error.name === "ReplyError";
 /** ioredis refused to send, because the connection was not there. */
-const neverSent = (error: unknown) =>
+export const neverSent = (error: unknown) =>
   error instanceof Error && /isn't writeable|Cluster isn't ready/.test(error.message);

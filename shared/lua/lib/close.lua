@@ -1,4 +1,5 @@
 --@use tally
+--@use batch
 -- close: makes a record terminal, with whatever else is to be written.
 -- rec holds the fields v, tt, x, w, ef, as far as the record has them.
 -- I6: state and TTL change in one step. The end's effects for elsewhere go to the outbox in the same step.
@@ -10,7 +11,10 @@ local function close(id, rec, state, ttl, ...)
   call('PEXPIRE', job, rec.tt or ttl)
   call('ZADD', K.ended .. state, now, id)
   if rec.x then call('SREM', K.cancels, id) end
-  if rec.ef then call('ZADD', K.outbox, now, rec.ef .. ' ' .. id) end
+  if rec.ef then
+    if string.find(rec.ef, 'c', 1, true) then call('ZADD', K.outbox, now, 'c ' .. id) end
+    if string.find(rec.ef, 'b', 1, true) then in_batch(id, state, 1) end
+  end
   if rec.w then call('PUBLISH', 'lh:events', id) end
   count(state)
 end

@@ -1,8 +1,9 @@
 --@use push
+--@use batch
 -- requeue: one job, as ../requeue.lua tells; the same words are its reply.
 local function requeue(id, rev)
   local job = K.job .. id
-  local f = call('HMGET', job, 's', 'v', 'l', 'pri', 'g', 'w')
+  local f = call('HMGET', job, 's', 'v', 'l', 'pri', 'g', 'w', 'ef')
   local state, v = f[1], tonumber(f[2]) or 0
   if not state then return 'gone' end
   if state == 'queued' and v == rev + 1 then return 'ok' end
@@ -11,14 +12,15 @@ local function requeue(id, rev)
   local seq = call('HINCRBY', K.counts, 'seq', 1)
   call('PERSIST', job)
   call('ZREM', K.ended .. state, id)
-  call('HDEL', job, 'err', 'e', 't', 'dl', 'x', 'l', 'a', 'd', 'due', 'nr', 'pg', 'pm', 'tm')
-  call('HSET', job, 's', 'queued', 'tok', '', 'v', v + 1, 'n', seq, 'g', (tonumber(f[5]) or 0) + 1)
+  call('HDEL', job, 'err', 'e', 't', 'dl', 'x', 'l', 'a', 'd', 'nr', 'pg', 'pm', 'tm')
+  call('HSET', job, 's', 'queued', 'tok', '', 'v', v + 1, 'n', seq, 'due', now, 'g', (tonumber(f[5]) or 0) + 1)
   if f[3] then
     call('HINCRBY', K.counts, 'ghosts', -1) -- its entry is still listed: a second one would break I7
   else
     push(id, f[4] and tonumber(f[4]), seq, false)
   end
   call('HINCRBY', K.counts, 'requeued', 1)
+  if f[7] and string.find(f[7], 'b', 1, true) then in_batch(id, state, -1) end
   if f[6] then call('PUBLISH', 'lh:events', id) end
   return 'ok'
 end

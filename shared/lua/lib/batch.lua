@@ -1,0 +1,23 @@
+--@use base
+-- batch: counts a member's end where the member lies; a requeue takes it back (by = -1).
+-- The last one's end in this service rings lh:events and tells the batch's own record by way of the outbox.
+local function in_batch(id, state, by)
+  local b = call('HGET', K.job .. id, 'b')
+  local batch, misses = K.batch .. b, K.misses .. b
+  local left = call('HINCRBY', batch, 'left', -by)
+  if left < 0 then return call('DEL', batch) end -- its counts had expired: nobody asks any more
+  call('HINCRBY', batch, state, by)
+  if state == 'failed' then call(by > 0 and 'SADD' or 'SREM', misses, id) end
+  if left == 0 then
+    local life = call('HGET', batch, 'life')
+    call('HSET', batch, 'e', now)
+    call('PEXPIRE', batch, life)
+    call('PEXPIRE', misses, life)
+    call('ZADD', K.outbox, now, 'b ' .. b)
+    call('PUBLISH', 'lh:events', b)
+  elseif left == 1 and by < 0 then
+    call('PERSIST', batch)
+    call('PERSIST', misses)
+    call('ZADD', K.outbox, now, 'b ' .. b)
+  end
+end

@@ -1,0 +1,120 @@
+/** POST /jobs: one job of any operation, or a batch of up to 10,000, accepted whole or not at all. */
+import { accept, refuseWhenFull } from "../accept.ts";
+import { allow, type Gateway, jsonText, newApp, operationOf } from "../app.ts";
+import { Fault, type FieldFault } from "../faults.ts";
+import { parseJson } from "../json.ts";
+import { Batches } from "../store/batches.ts";
+import type { NewJob } from "../store/produce.ts";
+import {
+  faultOf,
+  fit,
+  fromHeaders,
+  idempotencyOf,
+  newJob,
+  OPTION_NAMES,
+  OPTIONS,
+  readBody,
+  traceOf,
+  under,
+} from "../submit.ts";
+
+/** Faults told of one batch: enough to see what is wrong, not a book. */
+const MAX_FAULTS = 100;
+/** Items checked between two breaths: a large batch must not keep the other requests waiting. */
+const BREATH = 250;
+
+export function jobs(gateway: Gateway) {
+  const { config, inspector } = gateway;
+  const batches = new Batches(inspector.redis, config);
+  const app = newApp();
+
+  app.post("/jobs", async (c) => {
+    const caller = allow(gateway, c, "submit");
+    const body = await readBody(c.req.raw, Math.max(config.maxBodyBytes, config.maxBatchBytes));
+    const isBatch = body[body.findIndex((byte) => byte > 0x20)] === 0x5b;
+    const limit = isBatch ? config.maxBatchBytes : config.maxBodyBytes;
+    if (body.length > limit) {
+      const name = isBatch ? "MAX_BATCH_BYTES" : "MAX_BODY_BYTES";
+      throw new Fault("too_large", `The body is larger than ${limit} bytes (${name}).`);
+    }
+    // A payload may be nested as deep here as on its operation's own route, where it is the body.
+    const value = parseJson(body, config.maxJsonDepth + (isBatch ? 2 : 1));
+    if (!Array.isArray(value)) {
+      return accept(gateway, c.req.raw, fromHeaders(jobOf(value), c.req.raw.headers, caller, body));
+    }
+    const { headers } = c.req.raw;
+    const made = await jobsOf(value, headers);
+    refuseWhenFull(gateway);
+    const name = idempotencyOf(headers, caller, "batch", body);
+    const { id, ids, replayed } = await batches.submit(made, lifeMs(made), name);
+    return jsonText(JSON.stringify({ batch_id: id, job_ids: ids }), 202, {
+      location: `/batches/${id}`,
+      "retry-after": "1",
+      ...(replayed ? { "idempotent-replayed": "true" } : {}),
+    });
+  });
+
+  /** @throws Fault invalid, unknown_operation … of one item */
+  function jobOf(item: unknown): NewJob {
+    if (typeof item !== "object" || item === null || Array.isArray(item)) {
+      throw new Fault("invalid", "A job must be an object {operation, payload, …options}.", {
+        errors: [{ path: "", message: "expected an object {operation, payload, …options}" }],
+      });
+    }
+    const { operation, payload, ...rest } = item as Record<string, unknown>;
+    if (typeof operation !== "string") {
+      throw new Fault("invalid", "operation: expected the name of an operation.", {
+        errors: [{ path: "operation", message: "expected the name of an operation" }],
+      });
+    }
+    const op = operationOf(gateway, operation);
+    const unknown = Object.keys(rest).find((key) => !OPTION_NAMES.includes(key));
+    if (unknown !== undefined) {
+      const message = `is no option; there are ${OPTION_NAMES.join(", ")}. What the service takes goes into payload`;
+      throw faultOf("invalid", [{ path: unknown.slice(0, 100), message }]);
+    }
+    return newJob(op, payload, fit(OPTIONS, rest, "The options"), "payload");
+  }
+
+  /** @throws Fault with the faults of all items, each path beginning with the item's index */
+  async function jobsOf(items: unknown[], headers: Headers): Promise<NewJob[]> {
+    if (items.length === 0) throw new Fault("invalid", "The batch is empty; send at least one job.");
+    if (items.length > config.maxBatchJobs) {
+      throw new Fault(
+        "invalid",
+        `The batch has ${items.length} jobs; at most ${config.maxBatchJobs} (MAX_BATCH_JOBS).`,
+      );
+    }
+    const trace = traceOf(headers);
+    const made: NewJob[] = [];
+    const errors: FieldFault[] = [];
+    let first: Fault | undefined;
+    for (const [i, item] of items.entries()) {
+      if (i % BREATH === BREATH - 1) await new Promise((next) => setImmediate(next));
+      try {
+        const job = under(String(i), () => jobOf(item));
+        if (job.payload.length > config.maxBodyBytes) {
+          const message = `is larger than ${config.maxBodyBytes} bytes (MAX_BODY_BYTES)`;
+          throw faultOf("too_large", [{ path: `${i}.payload`, message }]);
+        }
+        job.options = { ...job.options, ...trace };
+        made.push(job);
+      } catch (error) {
+        if (!(error instanceof Fault)) throw error;
+        first ??= error;
+        errors.push(...(error.extra.errors ?? []));
+        if (errors.length >= MAX_FAULTS) break;
+      }
+    }
+    if (first) throw faultOf(first.code, errors.slice(0, MAX_FAULTS), first.extra);
+    return made;
+  }
+
+  /** The longest that any member may outlive its end: so long are the batch's counts kept. */
+  function lifeMs(all: NewJob[]): number {
+    const own = (job: NewJob) =>
+      job.ttlMs ?? config.registry.byName.get(job.operation)?.resultTtlMs ?? config.resultTtlMs;
+    return all.reduce((most, job) => Math.max(most, own(job)), config.failureTtlMs);
+  }
+  return app;
+}

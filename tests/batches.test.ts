@@ -1,0 +1,513 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { type BatchId, type JobId, newBatchId, newJobId, serviceName } from "../shared/jobs.ts";
+import { keysOf, root } from "../shared/keys.ts";
+import type { Connection } from "../shared/script.ts";
+import { BatchView } from "../shared/store/batch-view.ts";
+import { Batches } from "../shared/store/batches.ts";
+import { Consumer } from "../shared/store/consume.ts";
+import { Inspector } from "../shared/store/inspect.ts";
+import { chunksOf, type NewJob, Producer } from "../shared/store/produce.ts";
+import { connect, ready } from "../shared/store/redis.ts";
+import { freePort, startRedis, type TestRedis } from "./support/redis.ts";
+import { type Stack, startStack, until } from "./support/stack.ts";
+
+const SETTINGS = { maxQueued: 0, idempotencyTtlMs: 60_000, batchTimeoutMs: 0, failureTtlMs: 60_000 };
+
+describe("store", () => {
+  let server: TestRedis;
+  let redis: Connection;
+  beforeAll(async () => {
+    server = await startRedis();
+    redis = connect(server.url, "work", "test");
+    await ready(redis, 5_000);
+  }, 30_000);
+  afterAll(async () => {
+    redis.disconnect();
+    await server.stop();
+  });
+  beforeEach(async () => {
+    await server.client.flushall();
+  });
+
+  const [a, b] = [serviceName("a"), serviceName("b")];
+  const make = (n: number, more: Partial<NewJob> = {}): NewJob[] =>
+    Array.from({ length: n }, (_, i) => ({
+      id: newJobId(i % 2 ? b : a),
+      operation: "work",
+      payload: "{}",
+      effects: "b",
+      ...more,
+    }));
+  const batches = (settings: Partial<typeof SETTINGS> = {}) => new Batches(redis, { ...SETTINGS, ...settings });
+  const view = () => new BatchView(redis);
+  const keysLeft = async () => (await server.client.keys("*")).filter((key) => !/:(counts|stats:.*)$/.test(key)).sort();
+  /** Where I1 says each member may be. */
+  const places = async (ids: JobId[]) => {
+    const lists = await Promise.all(
+      [a, b].flatMap((s) => [
+        server.client.lrange(keysOf(s).ready, "0", "-1"),
+        server.client.zrange(keysOf(s).backlog, "0", "-1"),
+        server.client.zrange(keysOf(s).scheduled, "0", "-1"),
+      ]),
+    );
+    return ids.map((id) => lists.flat().filter((entry) => entry === id).length);
+  };
+
+  test("submit: accepted whole, each member queued once, in the client's order, over two services", async () => {
+    const jobs = make(700);
+    const { id, ids, replayed } = await batches().submit(jobs, 60_000);
+    expect(replayed).toBe(false);
+    expect(ids).toEqual(jobs.map((job) => job.id));
+    expect(await places(ids)).toEqual(ids.map(() => 1));
+    const listed = (await server.client.lrange(keysOf(a).ready, "0", "-1")).reverse();
+    expect(listed).toEqual(ids.filter((_, i) => i % 2 === 0));
+    expect(await view().read(id, [a, b])).toMatchObject({
+      total: 700,
+      left: 700,
+      counts: { queued: 700, deferred: 0 },
+    });
+    expect(await server.client.hget(keysOf(a).counts, "staged")).toBe("0");
+    expect(await keysLeft()).toEqual(expect.arrayContaining([`lh:{batch:${id}}`]) as unknown as string[]);
+    expect(await server.client.exists(keysOf(a).staged, keysOf(b).staged)).toBe(0);
+  });
+
+  // The gateway dies after `steps` of: open, three chunks, commit, one release.
+  const crashAfter = async (steps: number) => {
+    const store = batches();
+    const id = newBatchId();
+    const jobs = make(1_200).map((job) => ({ ...job, batch: id }));
+    const ids = jobs.map((job) => job.id);
+    const chunks = [a, b].flatMap((s) =>
+      [...chunksOf(jobs.filter((job) => job.id.startsWith(`${s}_`)))].map((c) => [s, c] as const),
+    );
+    const all = [
+      () => store.open(id, ids, 60_000),
+      ...chunks.map(
+        ([s, chunk]) =>
+          () =>
+            store.stage(s, id, chunk, 600, 60_000),
+      ),
+      () => store.end(id, "committed"),
+      () => redisRelease(store, id),
+    ];
+    for (const step of all.slice(0, steps)) await step();
+    return { store, id, ids, committed: steps > chunks.length + 1, last: all.length };
+  };
+  // one chunk only, as if the gateway had died in between
+  const redisRelease = (_store: Batches, id: BatchId) =>
+    (redis as unknown as Record<string, (...args: unknown[]) => Promise<number>>).lh_release?.call(redis, root(a), id);
+
+  test("a crash between any two steps leaves all or nothing, and the clocks finish it", async () => {
+    const { last } = await crashAfter(0);
+    for (let steps = 0; steps <= last; steps++) {
+      await server.client.flushall();
+      const { store, id, ids, committed } = await crashAfter(steps);
+      // not accepted yet: nothing of it is in any queue
+      if (!committed) expect((await places(ids)).every((n) => n === 0)).toBe(true);
+      for (let round = 0; round < 2; round++) for (const s of [a, b]) await store.tidy(s);
+      if (committed) {
+        expect(await places(ids)).toEqual(ids.map(() => 1));
+        expect((await view().read(id, [a, b]))?.counts.queued).toBe(1_200);
+        expect(await server.client.pttl(`lh:{batch:${id}}`)).toBe(-1);
+      } else {
+        const kept = (await keysLeft()).filter((key) => key !== `lh:{batch:${id}}`);
+        expect(kept).toEqual([]);
+        if (steps > 1) expect(await store.end(id, "committed")).not.toBe("committed");
+        expect(await view().services(id)).toBeUndefined();
+      }
+      for (const s of [a, b]) {
+        expect(await server.client.exists(keysOf(s).staged, keysOf(s).stage(id))).toBe(0);
+        expect(Number(await server.client.hget(keysOf(s).counts, "staged"))).toBe(0);
+      }
+    }
+  });
+
+  test("every step sent twice changes nothing more (lost reply)", async () => {
+    const store = batches();
+    const id = newBatchId();
+    const jobs = make(10).map((job) => ({ ...job, batch: id }));
+    const ids = jobs.map((job) => job.id);
+    const twice = async (step: () => Promise<unknown>) => {
+      await step();
+      await step();
+    };
+    await twice(() => store.open(id, ids, 60_000));
+    for (const s of [a, b]) {
+      await twice(() =>
+        store.stage(
+          s,
+          id,
+          jobs.filter((job) => job.id.startsWith(`${s}_`)),
+          5,
+          60_000,
+        ),
+      );
+      expect(await server.client.llen(keysOf(s).stage(id))).toBe(5);
+    }
+    await twice(() => store.end(id, "committed"));
+    expect(await store.end(id, "aborted")).toBe("committed");
+    for (const s of [a, b]) await twice(() => store.release(s, id));
+    expect(await places(ids)).toEqual(ids.map(() => 1));
+    expect((await view().read(id, [a, b]))?.left).toBe(10);
+  });
+
+  test("what a given-up gateway stages late is discarded, and its commit is refused", async () => {
+    const store = batches();
+    const id = newBatchId();
+    const jobs = make(6).map((job) => ({ ...job, batch: id }));
+    await store.open(
+      id,
+      jobs.map((job) => job.id),
+      60_000,
+    );
+    await store.stage(
+      a,
+      id,
+      jobs.filter((job) => job.id.startsWith("a_")),
+      3,
+      60_000,
+    );
+    await store.tidy(a);
+    await store.stage(
+      b,
+      id,
+      jobs.filter((job) => job.id.startsWith("b_")),
+      3,
+      60_000,
+    );
+    expect(await store.end(id, "committed")).toBe("aborted");
+    await store.tidy(b);
+    expect((await keysLeft()).filter((key) => !key.startsWith("lh:{batch:"))).toEqual([]);
+  });
+
+  test("a young batch is left alone by the clocks", async () => {
+    const store = batches({ batchTimeoutMs: 60_000 });
+    const id = newBatchId();
+    const jobs = make(2).map((job) => ({ ...job, batch: id }));
+    await store.open(
+      id,
+      jobs.map((job) => job.id),
+      60_000,
+    );
+    await store.stage(a, id, [jobs[0] as NewJob], 1, 60_000);
+    await store.tidy(a);
+    expect(await server.client.llen(keysOf(a).stage(id))).toBe(1);
+    expect(await store.end(id, "committed")).toBe("committed");
+  });
+
+  test("MAX_QUEUED holds for the whole batch: none of it is accepted, and nothing stays", async () => {
+    const store = batches({ maxQueued: 300 });
+    await expect(store.submit(make(800), 60_000)).rejects.toMatchObject({ code: "backlog_full" });
+    expect((await keysLeft()).filter((key) => !key.startsWith("lh:{batch:"))).toEqual([]);
+    expect((await store.submit(make(600), 60_000)).ids.length).toBe(600);
+    await expect(store.submit(make(2), 60_000)).rejects.toMatchObject({ code: "backlog_full" });
+  });
+
+  test("members keep their priority and their due time; a staged one has no TTL and is canceled like any other", async () => {
+    const store = batches();
+    const id = newBatchId();
+    const due = Date.now() + 60_000;
+    const [plain, high, later, gone] = make(8, {}).filter((_, i) => i % 2 === 0) as [NewJob, NewJob, NewJob, NewJob];
+    const jobs = [plain, { ...high, priority: 9 }, { ...later, due }, gone].map((job) => ({ ...job, batch: id }));
+    await store.open(
+      id,
+      jobs.map((job) => job.id),
+      60_000,
+    );
+    await store.stage(a, id, jobs, 4, 60_000);
+    for (const job of jobs) expect(await server.client.pttl(keysOf(a).job(job.id))).toBe(-1);
+    expect(await new Producer(redis, SETTINGS).cancel(gone.id)).toBe("canceled");
+    await store.end(id, "committed");
+    await store.release(a, id);
+    expect(await server.client.zscore(keysOf(a).scheduled, later.id)).toBe(String(due));
+    const batch = await view().read(id, [a]);
+    expect(batch).toMatchObject({ left: 3, counts: { queued: 2, scheduled: 1, canceled: 1 } });
+    const worker = new Consumer(redis, "w12345678" as never);
+    const { jobs: taken } = await worker.turn(a, [], { slots: 5, concurrency: 0, limitMs: 60_000, limits: "" });
+    expect(taken.map((job) => job.id)).toEqual([high.id, plain.id]);
+  });
+
+  test("counts follow each end and each requeue; the record lives until the last member has gone", async () => {
+    const store = batches();
+    const { id, ids } = await store.submit(make(4), 60_000);
+    const producer = new Producer(redis, SETTINGS);
+    const note = async () => {
+      for (const s of [a, b]) await store.note(s, id);
+    };
+    for (const s of [a, b]) {
+      const worker = new Consumer(redis, "w12345678" as never);
+      const ask = { slots: 2, concurrency: 0, limitMs: 60_000, limits: "" };
+      const { jobs } = await worker.turn(s, [], ask);
+      expect((await view().read(id, [a, b]))?.counts.started).toBeGreaterThan(0);
+      const kinds = ["finish", "fail"] as const;
+      const settles = jobs.map((job, i) => ({
+        id: job.id,
+        token: job.token,
+        kind: kinds[i] ?? "finish",
+        ttlMs: 60_000,
+      }));
+      await worker.turn(s, settles, { ...ask, slots: 0 });
+      await worker.turn(s, settles, { ...ask, slots: 0 }); // a lost reply: counted once
+    }
+    expect(await view().read(id, [a, b])).toMatchObject({
+      left: 0,
+      counts: { finished: 2, failed: 2, queued: 0, started: 0 },
+      failed: expect.arrayContaining([ids[2], ids[3]]),
+    });
+    await note();
+    expect(await server.client.pttl(`lh:{batch:${id}}`)).toBeGreaterThan(0);
+    expect(await server.client.pttl(keysOf(a).batch(id))).toBeGreaterThan(0);
+    const failed = ids[2] as JobId;
+    const rev = (await new Inspector(redis).status(failed))?.rev as number;
+    for (let i = 0; i < 2; i++) expect(await producer.requeue(failed, rev)).toBe("ok");
+    await note();
+    expect(await server.client.pttl(`lh:{batch:${id}}`)).toBe(-1);
+    expect(await server.client.pttl(keysOf(a).batch(id))).toBe(-1);
+    expect(await view().read(id, [a, b])).toMatchObject({
+      left: 1,
+      counts: { failed: 1, queued: 1 },
+      failed: [ids[3]],
+    });
+    expect(await producer.cancel(failed)).toBe("canceled");
+    await note();
+    expect(await view().read(id, [a, b])).toMatchObject({ left: 0, counts: { finished: 2, failed: 1, canceled: 1 } });
+    expect(await server.client.pttl(`lh:{batch:${id}}`)).toBeGreaterThan(0);
+  });
+
+  test("an Idempotency-Key replays an accepted batch, refuses another body, and replaces one that was given up", async () => {
+    const store = batches();
+    const name = { key: "k", body: "h" };
+    const first = await store.submit(make(4), 60_000, name);
+    const again = await store.submit(make(4), 60_000, name);
+    expect(again).toEqual({ id: first.id, ids: first.ids, replayed: true });
+    expect((await places(first.ids)).reduce((x, y) => x + y)).toBe(4);
+    expect(await server.client.llen(keysOf(a).ready)).toBe(2);
+    await expect(store.submit(make(2), 60_000, { key: "k", body: "other" })).rejects.toMatchObject({
+      code: "idempotency_mismatch",
+    });
+    // one that is being staged elsewhere: in progress, until it is old enough to be given up
+    const slow = newBatchId();
+    await store.open(slow, [newJobId(a)], 60_000);
+    await server.client.set("lh:{batch-name:k2}", `${slow} h`);
+    await expect(
+      batches({ batchTimeoutMs: 60_000 }).submit(make(2), 60_000, { key: "k2", body: "h" }),
+    ).rejects.toMatchObject({
+      code: "in_progress",
+    });
+    expect((await store.submit(make(2), 60_000, { key: "k2", body: "h" })).replayed).toBe(false);
+    expect(await store.end(slow, "committed")).toBe("aborted");
+  });
+
+  test("the same Idempotency-Key twenty times at once: one batch, the others replay it or are told to come again", async () => {
+    const store = batches({ batchTimeoutMs: 60_000 });
+    const replies = await Promise.allSettled(
+      Array.from({ length: 20 }, () => store.submit(make(50), 60_000, { key: "k", body: "h" })),
+    );
+    const accepted = replies.flatMap((r) => (r.status === "fulfilled" ? [r.value] : []));
+    expect(new Set(accepted.map((r) => r.id)).size).toBe(1);
+    expect(accepted.filter((r) => !r.replayed).length).toBe(1);
+    for (const r of replies) if (r.status === "rejected") expect(r.reason.code).toBe("in_progress");
+    expect((await server.client.llen(keysOf(a).ready)) + (await server.client.llen(keysOf(b).ready))).toBe(50);
+  });
+});
+
+describe("POST /jobs", () => {
+  let stack: Stack;
+  let other: string;
+  beforeAll(async () => {
+    stack = await startStack({
+      env: { BATCH_TIMEOUT: "2s", MAX_BATCH_BYTES: "2MiB", MAX_BODY_BYTES: "64KiB", MAX_BATCH_JOBS: "5000" },
+      operation: {
+        slots: 64,
+        files: ["file"],
+        schema: { properties: { file: { type: "string" }, n: { type: "integer" } } },
+      },
+      operations: {
+        second: { service: "two", url: "http://127.0.0.1:1", slots: 64 },
+        away: { service: "three", route: "/away", url: "http://127.0.0.1:1" },
+      },
+    });
+    const port = await freePort();
+    await stack.startGateway({ PORT: String(port), DASHBOARD_PORT: "0" });
+    other = `http://127.0.0.1:${port}`;
+  }, 30_000);
+  afterAll(() => stack?.stop());
+  const job = (payload: unknown = {}, more: object = {}) => ({ operation: "work", payload, ...more });
+  // biome-ignore lint/suspicious/noExplicitAny: answers of many shapes
+  const send = async (body: unknown, headers: Record<string, string> = {}): Promise<[number, any, Headers]> => {
+    const response = await stack.post("/jobs", body, headers);
+    return [response.status, await response.json(), response.headers];
+  };
+
+  test("one job: as its operation's own route, options as fields", async () => {
+    const [status, body, headers] = await send(job({ answer: 7 }, { priority: 9, tags: ["x"], result_ttl: "1h" }));
+    expect(status).toBe(202);
+    expect(headers.get("location")).toBe(`/jobs/${body.job_id}`);
+    expect((await stack.ended(body.job_id)).result).toBe(7);
+    expect(await stack.get(`/jobs/${body.job_id}`)).toMatchObject({
+      priority: 9,
+      tags: ["x"],
+      options: { result_ttl: 3600 },
+    });
+    const [waited, ended] = await send(job({ answer: 8 }), { prefer: "wait=20" });
+    expect([waited, ended.result]).toEqual([200, 8]);
+  });
+
+  test("a batch: ids in order, counts, wait until done on another gateway, failed ids", async () => {
+    const items = Array.from({ length: 300 }, (_, i) => job(i % 100 === 7 ? { status: 400 } : { sleep: 5 }));
+    const [status, body, headers] = await send(items);
+    expect(status).toBe(202);
+    expect(headers.get("location")).toBe(`/batches/${body.batch_id}`);
+    expect(body.job_ids.length).toBe(300);
+    const began = performance.now();
+    const done = await (await fetch(`${other}/batches/${body.batch_id}?wait=30&ids`)).json();
+    expect(performance.now() - began).toBeLessThan(20_000);
+    expect(done).toMatchObject({ status: "done", done: true, total: 300, progress: 1 });
+    expect(done.counts).toEqual({
+      scheduled: 0,
+      deferred: 0,
+      queued: 0,
+      started: 0,
+      finished: 297,
+      failed: 3,
+      canceled: 0,
+    });
+    expect(done.failed_ids.sort()).toEqual([7, 107, 207].map((i) => body.job_ids[i]).sort());
+    expect(done.job_ids).toEqual(body.job_ids);
+    expect((await stack.get(`/jobs/${body.job_ids[0]}`)).batch_id).toBe(body.batch_id);
+    await until(async () => (await stack.redis.client.pttl(`lh:{batch:${body.batch_id}}`)) > 0);
+  });
+
+  test("the end of the last member wakes the wait, not the next look", async () => {
+    const [, body] = await send([job({ sleep: 900 })]);
+    const response = await fetch(`${other}/batches/${body.batch_id}`, { headers: { prefer: "wait=20" } });
+    expect(response.headers.get("preference-applied")).toBe("wait=20");
+    const { ended_at } = await response.json();
+    expect(Date.now() - Date.parse(ended_at)).toBeLessThan(900);
+  });
+
+  test("one bad item refuses all of it, and every fault names its item", async () => {
+    const count = async () => Number(await stack.redis.client.hget("lh:{work}:counts", "submitted"));
+    const before = await count();
+    const [status, problem] = await send([
+      job(),
+      job({ file: "../../etc/passwd" }),
+      job({ n: "x" }),
+      job({}, { priority: 99 }),
+      { operation: "nope", payload: {} },
+      "text",
+      job({}, { colour: "red" }),
+      { operation: "work" },
+      job({}, { after: ["x"] }),
+    ]);
+    expect(status).toBe(422);
+    const paths = problem.errors.map((e: { path: string }) => e.path);
+    expect(paths).toEqual([
+      "1.payload.file",
+      "2.payload.n",
+      "3.priority",
+      "4.operation",
+      "5",
+      "6.colour",
+      "7.payload",
+      "8.after",
+    ]);
+    expect(problem.detail).toStartWith("1.payload.file: ");
+    expect(await count()).toBe(before);
+    expect(await stack.redis.client.zcard("lh:{work}:staged")).toBe(0);
+  });
+
+  test("hostile bodies are refused and leave nothing", async () => {
+    const before = (await stack.redis.client.keys("*job:*")).length;
+    const deep = `${'{"a":'.repeat(100)}1${"}".repeat(100)}`;
+    const bodies: [unknown, number][] = [
+      ["[]", 422],
+      ["[[]]", 422],
+      ["[null]", 422],
+      ["{}", 422],
+      ["7", 422],
+      ['"x"', 422],
+      ["", 400],
+      ["[", 400],
+      [`[{"operation":"work","payload":${deep}}]`, 400],
+      ['[{"operation":"work","payload":{"__proto__":{}}}]', 400],
+      ['[{"operation":"__proto__","payload":{}}]', 422],
+      ['[{"operation":["work"],"payload":{}}]', 422],
+      [`[${'{"operation":"work","payload":{}},'.repeat(5_000)}{"operation":"work","payload":{}}]`, 422],
+      [`[${`{"operation":"work","payload":{"x":"${"y".repeat(40_000)}"}},`.repeat(60)}{}]`, 413],
+      [`[{"operation":"work","payload":{"x":"${"y".repeat(80_000)}"}}]`, 413],
+      [job({ x: "y".repeat(80_000) }), 413],
+    ];
+    for (const [body, status] of bodies) {
+      const response = await stack.post("/jobs", body);
+      expect([String(body).slice(0, 60), response.status]).toEqual([String(body).slice(0, 60), status]);
+      expect(response.headers.get("content-type")).toBe("application/problem+json");
+      await response.text();
+    }
+    expect((await stack.redis.client.keys("*job:*")).length).toBe(before);
+    for (const id of ["x", "batch_", `batch_${"0".repeat(22)}`, "batch_..%2f", "%00"]) {
+      expect((await fetch(`${stack.url}/batches/${id}`)).status).toBe(404);
+    }
+  });
+
+  test("Idempotency-Key of a batch: the same answer from another gateway, 422 for another body", async () => {
+    const items = [job({ sleep: 10 }), job({ sleep: 11 })];
+    const [, first] = await send(items, { "idempotency-key": "b1" });
+    const again = await fetch(`${other}/jobs`, {
+      method: "POST",
+      headers: { "content-type": "application/json", "idempotency-key": "b1" },
+      body: JSON.stringify(items),
+    });
+    expect(again.headers.get("idempotent-replayed")).toBe("true");
+    expect(await again.json()).toEqual(first);
+    expect((await send([job()], { "idempotency-key": "b1" }))[0]).toBe(422);
+  });
+
+  test("kill -9 of the gateway while it stages: all or nothing, whatever the moment", async () => {
+    for (let round = 0; round < 4; round++) {
+      const port = await freePort();
+      const gateway = await stack.startGateway({ PORT: String(port), DASHBOARD_PORT: "0" });
+      const tag = `round-${round}`;
+      const items = Array.from({ length: 5_000 }, (_, i) => ({
+        operation: i % 2 ? "work" : "second",
+        payload: { i },
+        tags: [tag],
+        delay: "1h",
+      }));
+      const answer = fetch(`http://127.0.0.1:${port}/jobs`, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify(items),
+      }).then(
+        async (r) => ((await r.json()) as { batch_id?: string }).batch_id,
+        () => undefined,
+      );
+      await until(
+        async () =>
+          (await stack.redis.client.zcard("lh:{two}:staged")) > 0 ||
+          (await stack.redis.client.zcard("lh:{two}:scheduled")) > 0,
+        10_000,
+      );
+      await Bun.sleep(round * 20);
+      gateway.kill("SIGKILL");
+      const told = await answer;
+      await until(
+        async () =>
+          (await stack.redis.client.zcard("lh:{work}:staged")) + (await stack.redis.client.zcard("lh:{two}:staged")) ===
+          0,
+        20_000,
+      );
+      const there =
+        (await stack.redis.client.zcard("lh:{work}:scheduled")) +
+        (await stack.redis.client.zcard("lh:{two}:scheduled"));
+      expect([0, 5_000]).toContain(there);
+      if (told) expect(there).toBe(5_000);
+      const records = (await stack.redis.client.keys("lh:{two}:job:*")).length;
+      expect(records).toBe(there / 2);
+      for (const s of ["work", "two"]) {
+        await stack.redis.client.del(`lh:{${s}}:scheduled`);
+        for (const key of await stack.redis.client.keys(`lh:{${s}}:job:*`)) await stack.redis.client.del(key);
+      }
+    }
+  }, 120_000);
+});
