@@ -34,9 +34,11 @@ async function freeze(members: Member[], random: () => number) {
   const victim = pick(living(members), random);
   if (!victim) return;
   victim.stopped = true;
+  victim.turns++;
   victim.process.kill("SIGSTOP");
   await Bun.sleep(LEASE_MS * (1.2 + 1.3 * random()));
   victim.process.kill("SIGCONT");
+  victim.turns++;
   victim.stopped = false;
 }
 

@@ -8,6 +8,7 @@ import { until } from "../support/stack.ts";
 import { Checker } from "./checker.ts";
 import { Clients, newLedger } from "./clients.ts";
 import { Havoc } from "./faults.ts";
+import { probe } from "./probe.ts";
 import { report, verdict } from "./report.ts";
 import { LEASE_MS, SERVICE, startWorld } from "./world.ts";
 
@@ -61,7 +62,15 @@ await until(() => looking.status === "ready");
 
 const ledger = newLedger();
 const checker = new Checker(looking, SERVICE, ledger, generator(seed ^ 0x52));
-const clients = new Clients(ledger, world.urls, generator(seed ^ 0x53), jobs, jobs / seconds, () => checker.openCount);
+const clients = new Clients(
+  ledger,
+  world.urls,
+  generator(seed ^ 0x53),
+  jobs,
+  jobs / seconds,
+  () => checker.openCount,
+  (gateway) => world.gateways[gateway]?.turns ?? 0,
+);
 const names = values.faults === "all" ? undefined : values.faults.split(",");
 const havoc = new Havoc(world, generator(seed ^ 0x54), names);
 
@@ -84,10 +93,18 @@ const line = setInterval(
   process.stdout.isTTY ? 500 : 5_000,
 );
 
+// Now and then somebody starts a failed job anew: the only way out of a terminal state (I3).
+const requeuing = setInterval(() => {
+  const failed = [...checker.ended].filter(([, seen]) => seen.state === "failed" && seen.run === "");
+  const [id] = failed[failed.length - 1] ?? [];
+  if (id) void clients.requeue(id);
+}, 400);
+
 const breaking = havoc.run(Number(values.every));
 await clients.run(200);
 await havoc.stop();
 await breaking;
+clearInterval(requeuing);
 // I8: once faults stop, all ends within lease + backoff + run time, and what reconnecting takes.
 const healed = performance.now();
 const bound = LEASE_MS + 30_000;
@@ -95,6 +112,7 @@ await until(() => checker.openCount === 0, bound).catch(() => {
   checker.broken.set("I8 not all ended in time", [`${checker.openCount} open after ${bound} ms`]);
 });
 const drainMs = performance.now() - healed;
+await probe(world, looking, checker);
 over = true;
 await sampling;
 clearInterval(line);

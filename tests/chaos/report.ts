@@ -72,10 +72,10 @@ export async function verdict(world: World, ledger: Ledger, checker: Checker, re
   const flat = await redis.hgetall(`lh:{${SERVICE}}:counts`);
   const counters = new Map(Object.entries(flat).map(([name, value]) => [name, Number(value)]));
   // The scripts count each end once: more ends than ended jobs means that one ended twice between two samples.
-  for (const state of ["finished", "failed", "canceled"]) {
-    const ends = counters.get(state) ?? 0;
-    const there = states.get(state) ?? 0;
-    if (ends !== there) wrong(`twice: ${ends} ends as ${state} were counted, but ${there} jobs are ${state}`);
+  const sum = (of: Map<string, number>) => ["finished", "failed", "canceled"].reduce((n, s) => n + (of.get(s) ?? 0), 0);
+  const again = counters.get("requeued") ?? 0;
+  if (sum(counters) !== sum(states) + again) {
+    wrong(`twice: ${sum(counters)} ends were counted, but ${sum(states)} jobs ended and ${again} were requeued`);
   }
   const made = counters.get("submitted") ?? 0;
   if (made !== keys.length) wrong(`${made} submits were counted, but there are ${keys.length} records`);
@@ -102,6 +102,7 @@ export function report(
     ["accepted", ledger.accepted.size],
     ["finished", result.states.get("finished") ?? 0],
     ["failed, as told", `${result.states.get("failed") ?? 0}${failures ? `  (${failures})` : ""}`],
+    ["requeued", n("requeued")],
     ["canceled, as asked", result.states.get("canceled") ?? 0],
     ["LOST", checker.lost.size],
     ["TWICE (changed after its end)", checker.twice.size],

@@ -24,9 +24,9 @@ export async function startChaosService(random: () => number): Promise<ChaosServ
         response.end(JSON.stringify(body));
       };
       if (request.method === "GET") return answer(200, { status: "healthy" });
-      const body = JSON.parse(Buffer.concat(parts).toString()) as { n: number };
+      const body = JSON.parse(Buffer.concat(parts).toString()) as { n: number; sleep?: number };
       const id = String(request.headers["x-job-id"]);
-      const dice = random();
+      const dice = body.sleep ? 1 : random();
       const said = dice < 0.05 ? "500" : dice < 0.055 ? "hang" : dice < 0.065 ? "reset" : "ok";
       const list = calls.get(id) ?? [];
       calls.set(id, list);
@@ -34,7 +34,8 @@ export async function startChaosService(random: () => number): Promise<ChaosServ
       const call = ++total;
       if (said === "hang") return;
       if (said === "reset") return void request.socket.destroy();
-      await Bun.sleep(random() < 0.01 ? 1_000 * random() : 1 + 19 * random());
+      if (body.sleep) await Bun.sleep(body.sleep);
+      else await Bun.sleep(random() < 0.01 ? 1_000 * random() : 1 + 19 * random());
       if (said === "500") answer(500, { detail: `no luck with ${body.n}` });
       else answer(200, { n: body.n, id, call });
     });

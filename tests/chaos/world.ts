@@ -7,7 +7,7 @@ import { type Process, startProcess } from "../support/stack.ts";
 import { type LossyProxy, startProxy } from "./proxy.ts";
 import { type ChaosService, startChaosService } from "./service.ts";
 
-export type Member = { name: string; process: Process; stopped: boolean; env: Record<string, string> };
+export type Member = { name: string; process: Process; stopped: boolean; turns: number; env: Record<string, string> };
 export type World = {
   redis: TestRedis;
   service: ChaosService;
@@ -47,7 +47,7 @@ export async function startWorld(gateways: number, workers: number, random: () =
   const past: string[] = [];
   const member = (name: string, file: string, more: Record<string, string>): Member => {
     const all = { ...env, ...more };
-    return { name, env: all, stopped: false, process: startProcess(file, all) };
+    return { name, env: all, stopped: false, turns: 0, process: startProcess(file, all) };
   };
   const world: World = {
     redis,

@@ -1,0 +1,33 @@
+/** After the last fault: does every worker work? A lane that sleeps for ever loses nothing while others are awake. */
+import type { Redis } from "ioredis";
+import { until } from "../support/stack.ts";
+import type { Checker } from "./checker.ts";
+import { SERVICE, type World } from "./world.ts";
+
+/** Lets the lanes fall idle, then gives them more than the others can hold. */
+export async function probe(world: World, redis: Redis, checker: Checker): Promise<void> {
+  await Promise.all(world.workers.map((worker) => worker.process.says(/ready under/, 20_000)));
+  await Bun.sleep(1_000);
+  const sleepers = new Set(world.workers);
+  const jobs = Array.from({ length: world.workers.length * 16 }, (_, i) =>
+    fetch(`${world.urls[i % world.urls.length]}/work`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ n: -1 - i, sleep: 1_500 }),
+    }).then(async (response) => ((await response.json()) as { job_id: string }).job_id),
+  );
+  const ids = await Promise.all(jobs);
+  const ended = async () => {
+    for (const worker of sleepers) {
+      const id = /worker (\w+): ready/.exec(worker.process.output())?.[1];
+      if ((await redis.scard(`lh:{${SERVICE}}:held:${id}`)) > 0) sleepers.delete(worker);
+    }
+    const states = await Promise.all(ids.map((id) => redis.hget(`lh:{${SERVICE}}:job:${id}`, "s")));
+    return states.every((state) => state === "finished");
+  };
+  await until(ended, 30_000).catch(() => checker.broken.set("the last jobs did not all finish", ids));
+  if (sleepers.size > 0) {
+    const names = [...sleepers].map((worker) => `${worker.name} took nothing:\n${worker.process.output()}`);
+    checker.broken.set("a lane sleeps", names);
+  }
+}
