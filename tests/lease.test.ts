@@ -87,3 +87,12 @@ test("block leaves nothing with a worker without a lease", async () => {
   expect(await s.redis.client.zscore(KEYS.leases, "w1")).not.toBeNull();
   blocking.disconnect();
 });
+
+test("reap leaves a short job alone that overran while its worker's connection was half open: it may not have run at all", async () => {
+  const worker = s.worker("w1");
+  const id = await s.submit({ timeoutMs: 1_000 });
+  await worker.take(); // as if this reply was lost
+  await s.redis.client.hincrby(KEYS.job(id), "dl", -15_000);
+  expect(await worker.reapOf(worker, [], 2_500)).toEqual([0, 0, 1]);
+  expect(await s.state(id)).toBe("started");
+});

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import { reap as clock } from "../shared/clocks/reap.ts";
 import { Watch } from "../shared/clocks/watch.ts";
 import { readConfig } from "../shared/config.ts";
-import { reportProgress } from "../shared/store/consume.ts";
+import { overrunMs, reportProgress } from "../shared/store/consume.ts";
 import { BLOCK_MS } from "../shared/store/redis.ts";
 import { ASK, DAY, KEYS, SERVICE, settle, startStore, type TestStore, type TestWorker } from "./support/store.ts";
 
@@ -125,9 +125,9 @@ test("a job whose cancel was asked for ends canceled when its worker dies (rule 
 test("deadline: a live worker that forgot is overruled after the grace, and its token voided (rule 7)", async () => {
   const taken = await started({ timeoutMs: 1 });
   const kept = await started({ timeoutMs: 60_000 });
-  expect(await reap()).toEqual([0, 0, 2]); // grace = a lease
-  await s.redis.client.hincrby(KEYS.job(taken.id), "dl", -LEASE - 1_000);
-  await s.redis.client.hincrby(KEYS.job(kept.id), "dl", -LEASE);
+  expect(await reap()).toEqual([0, 0, 2]);
+  await s.redis.client.hincrby(KEYS.job(taken.id), "dl", -overrunMs(LEASE) - 1_000);
+  await s.redis.client.hincrby(KEYS.job(kept.id), "dl", -overrunMs(LEASE));
   expect(await reap()).toEqual([0, 1, 1]);
   expect(await s.inspector.record(taken.id)).toMatchObject({ state: "failed", error: { code: "timeout" } });
   expect(await w.settle(settle(taken, "finish"))).toEqual(["lost"]);

@@ -7,6 +7,12 @@ import { type Connection, type ScriptValue, script } from "../script.ts";
 import type { WorkerInfo } from "./inspect.ts";
 import { BLOCK_MS, within } from "./redis.ts";
 
+/**
+ * ms past its deadline before a living worker's job is overruled (rule 7): longer than the worker needs, after its
+ * connection broke, to hand back what it never heard of or to settle what it has done.
+ */
+export const overrunMs = (leaseMs: number) => Math.max(2 * leaseMs, 30_000);
+
 /** Redeliveries that a run may have (I5). */
 export const POISON = 3;
 
@@ -252,7 +258,7 @@ export class Consumer {
       worker,
       lease: rules.leaseMs,
       block: BLOCK_MS,
-      grace: rules.leaseMs,
+      grace: overrunMs(rules.leaseMs),
       poison: POISON,
       ttl: rules.ttlMs,
       once: ` ${rules.once.join(" ")} `,

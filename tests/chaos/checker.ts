@@ -89,7 +89,17 @@ export class Checker {
     this.known = this.ledger.accepted.size;
   }
 
-  private break(rule: string, what: string): void {
+  get brokenCount(): number {
+    return [...this.broken.values()].reduce((sum, list) => sum + list.length, 0);
+  }
+
+  /** The job that failed last and was not requeued yet. */
+  someFailed(): string | undefined {
+    return [...this.ended].findLast(([, seen]) => seen.state === "failed" && seen.run === "")?.[0];
+  }
+
+  /** Notes what must not be. */
+  tell(rule: string, what: string): void {
     const list = this.broken.get(rule) ?? [];
     this.broken.set(rule, list);
     list.push(what);
@@ -103,6 +113,14 @@ export class Checker {
     for (let i = 0; i < 200 && old.length > 0; i++) ids.push(old[Math.floor(this.random() * old.length)] as string);
     await this.look(ids);
     this.samples++;
+  }
+
+  /** What the jobs that have not ended look like. */
+  async leftovers(): Promise<string[]> {
+    const rows = await Promise.all(
+      [...this.open].slice(0, 5).map((id) => this.redis.hgetall(`lh:{${this.service}}:job:${id}`)),
+    );
+    return [`${this.open.size} open`, ...rows.map((row) => JSON.stringify(row))];
   }
 
   /** Every accepted job, in slices. */
@@ -142,42 +160,42 @@ export class Checker {
     if (state === "") {
       if (this.ledger.accepted.has(id as string) || places.length > 0) {
         this.lost.add(id as string);
-        this.break("I1 a record is missing", told);
+        this.tell("I1 a record is missing", told);
       }
       return;
     }
     const lists = places.filter((p) => !p.startsWith("held"));
-    if (lists.length > 1) this.break("I7 an id stands twice", told);
+    if (lists.length > 1) this.tell("I7 an id stands twice", told);
     if (TERMINAL.has(state as string)) {
       const may = listed !== "" ? 1 : 0;
       if (places.length !== may || indexes.length !== 1 || indexes[0] !== state)
-        this.break("I1 terminal, elsewhere too", told);
-      if (listed === "" && pttl < 0) this.break("I6 terminal without TTL", told);
+        this.tell("I1 terminal, elsewhere too", told);
+      if (listed === "" && pttl < 0) this.tell("I6 terminal without TTL", told);
       if (was && was.run === run && (was.rev !== rev || was.ended !== ended || was.state !== state)) {
         this.twice.add(id as string);
-        this.break("I3 changed after its end", `${told}; was ${was.state} rev ${was.rev}`);
+        this.tell("I3 changed after its end", `${told}; was ${was.state} rev ${was.rev}`);
       }
       this.ended.set(id as string, { state: state as string, rev: rev as string, ended, run: run as string });
       this.open.delete(id as string);
     } else {
       if (was && was.run === run) {
         this.twice.add(id as string);
-        this.break("I3 runs again after its end", `${told}; was ${was.state} rev ${was.rev}`);
+        this.tell("I3 runs again after its end", `${told}; was ${was.state} rev ${was.rev}`);
       }
-      if (pttl !== -1) this.break("I6 not terminal, with TTL", told);
-      if (indexes.length > 0) this.break("I1 not terminal, in an index", told);
+      if (pttl !== -1) this.tell("I6 not terminal, with TTL", told);
+      if (indexes.length > 0) this.tell("I1 not terminal, in an index", told);
       const worker = token?.split(".")[1] ?? "";
       if (state === "started") {
-        if (places.length !== 1 || places[0] !== `held ${worker}`) this.break("I1 started, not held", told);
-        if (!leases.has(worker)) this.break("I2 started without a lease", told);
+        if (places.length !== 1 || places[0] !== `held ${worker}`) this.tell("I1 started, not held", told);
+        if (!leases.has(worker)) this.tell("I2 started without a lease", told);
       } else if (state === "scheduled") {
-        if (places.length !== 1 || places[0] !== "scheduled") this.break("I1 scheduled, elsewhere", told);
+        if (places.length !== 1 || places[0] !== "scheduled") this.tell("I1 scheduled, elsewhere", told);
       } else if (places.length !== 1 || lists.length !== 1 || lists[0] === "scheduled") {
-        this.break("I1 queued, in no list", told);
+        this.tell("I1 queued, in no list", told);
       }
     }
-    if (Number(attempt) > MAX_ATTEMPTS) this.break("I5 too many attempts", `${told} attempt ${attempt}`);
+    if (Number(attempt) > MAX_ATTEMPTS) this.tell("I5 too many attempts", `${told} attempt ${attempt}`);
     const most = state === "failed" ? POISON + 1 : POISON;
-    if (Number(redeliveries) > most) this.break("I5 too many redeliveries", `${told} redeliveries ${redeliveries}`);
+    if (Number(redeliveries) > most) this.tell("I5 too many redeliveries", `${told} redeliveries ${redeliveries}`);
   }
 }

@@ -74,7 +74,8 @@ export class Clients {
     const query = dice < 0.05 ? "?delay=1" : dice < 0.1 ? "?priority=9" : dice < 0.15 ? "?priority=1" : "";
     // Some keyed clients ask twice although they were told: the answer must name the same job (I9).
     let again = keyed && this.random() < 0.1 ? 1 : 0;
-    for (let tries = 0; tries < 40 && !this.stopped; tries++) {
+    const patience = performance.now() + 20_000;
+    while (performance.now() < patience && !this.stopped) {
       const told = await this.post(promise, query);
       if (told && again-- <= 0) return;
       if (!told && !keyed && promise.unknown > 0) return; // looked up at the end

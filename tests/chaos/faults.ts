@@ -26,6 +26,7 @@ async function kill(world: World, members: Member[], random: () => number, signa
   await victim.process.exited;
   await Bun.sleep(1_500 * random());
   await world.revive(victim);
+  await victim.process.says(/ready/, 10_000).catch(() => {});
   victim.stopped = false;
 }
 
@@ -113,10 +114,19 @@ export class Havoc {
     private readonly names: string[] | undefined,
   ) {}
 
+  get total(): number {
+    return [...this.counts.values()].reduce((a, b) => a + b, 0);
+  }
+
   async run(everyMs: number): Promise<void> {
     const chosen = FAULTS.filter((f) => !this.names || this.names.some((name) => f.name.includes(name)));
     const sum = chosen.reduce((total, f) => total + f.weight, 0);
     while (!this.stopped && chosen.length > 0) {
+      // A busy machine starts processes slowly: with everything broken at once nothing would be proved.
+      if (this.healing.size >= 4) {
+        await Bun.sleep(50);
+        continue;
+      }
       let dice = this.random() * sum;
       const fault = chosen.find((f) => {
         dice -= f.weight;

@@ -1,6 +1,7 @@
 /**
  * `bun run chaos`: breaks everything for a while and counts what was lost. Exit 1 when anything was.
  *   --jobs 20000 --seconds 60 --faults all|kill,SIGSTOP,… --seed 1 --workers 4 --gateways 2 --every 800
+ *   --fsync everysec (Redis's file in memory) | always (on the disk)
  */
 import { parseArgs } from "node:util";
 import { Redis } from "ioredis";
@@ -10,7 +11,7 @@ import { Clients, newLedger } from "./clients.ts";
 import { Havoc } from "./faults.ts";
 import { probe } from "./probe.ts";
 import { report, verdict } from "./report.ts";
-import { LEASE_MS, SERVICE, startWorld } from "./world.ts";
+import { type Durability, LEASE_MS, SERVICE, startWorld, type World } from "./world.ts";
 
 const { values } = parseArgs({
   options: {
@@ -21,6 +22,7 @@ const { values } = parseArgs({
     workers: { type: "string", default: "4" },
     gateways: { type: "string", default: "2" },
     every: { type: "string", default: "800" },
+    fsync: { type: "string", default: "everysec" },
     verbose: { type: "boolean", default: false },
   },
 });
@@ -39,87 +41,116 @@ function generator(state: number): () => number {
   };
 }
 
+/** Breaks the world for a while, waits until it has healed, and judges. @returns whether all is well */
+async function run(world: World): Promise<boolean> {
+  const looking = new Redis(world.redis.port, {
+    ...{ maxRetriesPerRequest: 0, enableOfflineQueue: false, retryStrategy: () => 100 },
+  });
+  looking.on("error", () => {});
+  await until(() => looking.status === "ready");
+  const ledger = newLedger();
+  const checker = new Checker(looking, SERVICE, ledger, generator(seed ^ 0x52));
+  const clients = new Clients(
+    ledger,
+    world.urls,
+    generator(seed ^ 0x53),
+    jobs,
+    jobs / seconds,
+    () => checker.openCount,
+    (gateway) => world.gateways[gateway]?.turns ?? 0,
+  );
+  const havoc = new Havoc(
+    world,
+    generator(seed ^ 0x54),
+    values.faults === "all" ? undefined : values.faults.split(","),
+  );
+
+  let over = false;
+  const sampling = (async () => {
+    while (!over) {
+      await checker.sample().catch((error) => {
+        if (!/ECONN|max retries|writeable|closed|LOADING/i.test(String(error))) console.error(`checker: ${error}`);
+      });
+      await Bun.sleep(200);
+    }
+  })();
+  const line = setInterval(
+    () => {
+      const text = [
+        `${took()} s  accepted ${ledger.accepted.size}  ended ${checker.ended.size}  open ${checker.openCount}`,
+        `calls ${world.service.total}  faults ${havoc.total}  samples ${checker.samples}  broken ${checker.brokenCount}`,
+      ].join("  ");
+      process.stdout.write(process.stdout.isTTY ? `\r${text}` : `${text}\n`);
+    },
+    process.stdout.isTTY ? 500 : 5_000,
+  );
+  // Now and then somebody starts a failed job anew: the only way out of a terminal state (I3).
+  const requeuing = setInterval(() => {
+    const id = checker.someFailed();
+    if (id) void clients.requeue(id);
+  }, 400);
+  // Nothing of ours may end unless it is killed. As any supervisor would, this one starts it again, and tells.
+  const supervising = setInterval(() => {
+    for (const member of [...world.gateways, ...world.workers]) {
+      if (member.stopped || member.process.exitCode === null) continue;
+      checker.tell("a process ended by itself", `${member.name}: ${member.process.output()}`);
+      void world.revive(member);
+    }
+  }, 1_000);
+
+  const breaking = havoc.run(Number(values.every));
+  await clients.run(200);
+  await havoc.stop();
+  await breaking;
+  clearInterval(requeuing);
+  // I8: once faults stop, all ends within lease + backoff + run time, and what reconnecting takes.
+  const healed = performance.now();
+  const bound = LEASE_MS + 30_000;
+  await until(() => checker.openCount === 0, bound).catch(async () => {
+    for (const text of await checker.leftovers()) checker.tell(`I8 not all ended within ${bound} ms`, text);
+  });
+  const drainMs = performance.now() - healed;
+  await probe(world, looking, checker);
+  over = true;
+  for (const timer of [line, supervising]) clearInterval(timer);
+  await sampling;
+  const result = await verdict(world, ledger, checker, looking);
+  report(result, { havoc, world, ledger, checker, seconds: Number(took()), drainMs, seed });
+  if (values.verbose) for (const text of world.lines(/./)) console.log(text);
+  looking.disconnect();
+  return !result.bad;
+}
+
 const began = performance.now();
 const took = () => ((performance.now() - began) / 1_000).toFixed(0);
 console.log(`chaos: ${jobs} jobs over ${seconds} s, ${values.workers} workers, faults ${values.faults}, seed ${seed}`);
-const world = await startWorld(Number(values.gateways), Number(values.workers), generator(seed ^ 0x51));
+const world = await startWorld(
+  Number(values.gateways),
+  Number(values.workers),
+  values.fsync as Durability,
+  generator(seed ^ 0x51),
+);
+let ending = false;
+async function end(code: number): Promise<void> {
+  if (ending) return;
+  ending = true;
+  await world.stop();
+  process.exit(code);
+}
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => void end(130));
 // Whatever hangs, the run ends by itself.
-const watchdog = setTimeout(
-  async () => {
-    console.error("\nchaos: the run hangs; given up");
-    await world.stop();
-    process.exit(2);
-  },
-  (3 * seconds + 120) * 1_000,
-);
-const looking = new Redis(world.redis.port, {
-  maxRetriesPerRequest: 0,
-  enableOfflineQueue: false,
-  retryStrategy: () => 100,
-});
-looking.on("error", () => {});
-await until(() => looking.status === "ready");
-
-const ledger = newLedger();
-const checker = new Checker(looking, SERVICE, ledger, generator(seed ^ 0x52));
-const clients = new Clients(
-  ledger,
-  world.urls,
-  generator(seed ^ 0x53),
-  jobs,
-  jobs / seconds,
-  () => checker.openCount,
-  (gateway) => world.gateways[gateway]?.turns ?? 0,
-);
-const names = values.faults === "all" ? undefined : values.faults.split(",");
-const havoc = new Havoc(world, generator(seed ^ 0x54), names);
-
-let over = false;
-const sampling = (async () => {
-  while (!over) {
-    await checker.sample().catch((error) => {
-      if (!/ECONN|max retries|writeable|closed|LOADING/i.test(String(error))) console.error(`\nchecker: ${error}`);
-    });
-    await Bun.sleep(200);
-  }
-})();
-const line = setInterval(
+setTimeout(
   () => {
-    const faults = [...havoc.counts.values()].reduce((a, b) => a + b, 0);
-    const broken = [...checker.broken.values()].reduce((sum, list) => sum + list.length, 0);
-    const text = `${took()} s  accepted ${ledger.accepted.size}  ended ${checker.ended.size}  open ${checker.openCount}  calls ${world.service.total}  faults ${faults}  samples ${checker.samples}  broken ${broken}`;
-    process.stdout.write(process.stdout.isTTY ? `\r${text}` : `${text}\n`);
+    console.error("chaos: the run hangs; given up");
+    for (const text of world.lines(/./).slice(-60)) console.error(text);
+    void end(2);
   },
-  process.stdout.isTTY ? 500 : 5_000,
+  (2 * seconds + 150) * 1_000,
 );
-
-// Now and then somebody starts a failed job anew: the only way out of a terminal state (I3).
-const requeuing = setInterval(() => {
-  const failed = [...checker.ended].filter(([, seen]) => seen.state === "failed" && seen.run === "");
-  const [id] = failed[failed.length - 1] ?? [];
-  if (id) void clients.requeue(id);
-}, 400);
-
-const breaking = havoc.run(Number(values.every));
-await clients.run(200);
-await havoc.stop();
-await breaking;
-clearInterval(requeuing);
-// I8: once faults stop, all ends within lease + backoff + run time, and what reconnecting takes.
-const healed = performance.now();
-const bound = LEASE_MS + 30_000;
-await until(() => checker.openCount === 0, bound).catch(() => {
-  checker.broken.set("I8 not all ended in time", [`${checker.openCount} open after ${bound} ms`]);
-});
-const drainMs = performance.now() - healed;
-await probe(world, looking, checker);
-over = true;
-await sampling;
-clearInterval(line);
-const result = await verdict(world, ledger, checker, looking);
-report(result, { havoc, world, ledger, checker, seconds: Number(took()), drainMs, seed });
-if (values.verbose) for (const l of world.lines(/./)) console.log(l);
-looking.disconnect();
-await world.stop();
-clearTimeout(watchdog);
-process.exit(result.bad ? 1 : 0);
+run(world).then(
+  (well) => end(well ? 0 : 1),
+  (error) => {
+    console.error("chaos:", error);
+    return end(2);
+  },
+);

@@ -8,6 +8,7 @@
  *   refuse  nobody listens any more, and the connections there were are closed
  */
 import { createServer, connect as dial, type Socket } from "node:net";
+import { freePort } from "../support/redis.ts";
 
 export type Loss = { kind: "drop" | "cut" | "delay" | "half" | "refuse"; chance: number; delayMs?: number };
 export type LossyProxy = {
@@ -23,6 +24,7 @@ export async function startProxy(target: number, random: () => number): Promise<
   let loss: Loss | undefined;
   let hits = 0;
   const pairs = new Set<{ near: Socket; far: Socket; dead: boolean }>();
+  const port = await freePort();
   const server = createServer({ noDelay: true }, (near) => {
     const far = dial({ port: target, host: "127.0.0.1", noDelay: true });
     const pair = { near, far, dead: false };
@@ -57,8 +59,7 @@ export async function startProxy(target: number, random: () => number): Promise<
       }
     });
   });
-  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
-  const { port } = server.address() as { port: number };
+  await new Promise<void>((done) => server.listen(port, "127.0.0.1", done));
   return {
     port,
     lose(next) {

@@ -112,7 +112,7 @@ export function report(
     ["handed back", n("returned")],
     ["adopted (the take's reply was lost)", world.lines(/its reply was lost/).length],
     ["stale results refused", n("stale")],
-    ["faults", [...havoc.counts.values()].reduce((a, b) => a + b, 0)],
+    ["faults", havoc.total],
     ["answers lost or late by proxies", Object.values(world.proxies).reduce((sum, proxy) => sum + proxy.hits, 0)],
     ["samples of I1–I7", checker.samples],
     ["slowest answer to a submit", `${Math.round(ledger.slowestMs)} ms`],

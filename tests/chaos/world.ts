@@ -1,5 +1,5 @@
 /** Everything that a chaos run breaks: Redis, proxies, gateways, workers, the microservice. Real processes, loopback only. */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { freePort, startRedis, type TestRedis } from "../support/redis.ts";
@@ -20,15 +20,34 @@ export type World = {
   revive(member: Member): Promise<void>;
   /** lines of dead and living workers that match */
   lines(pattern: RegExp): string[];
+  over: boolean;
   stop(): Promise<void>;
 };
 
 export const LEASE_MS = 2_500;
 export const SERVICE = "work";
 
-export async function startWorld(gateways: number, workers: number, random: () => number): Promise<World> {
+/**
+ * Where Redis keeps its file, and how it syncs it. With everysec Redis answers before it has written while an fsync is
+ * under way (up to 2 s on a slow disk), so that kill -9 of Redis alone loses what it acknowledged: docs/reliability.md.
+ * In memory an fsync takes no time, so a run with everysec judges this code and not the disk.
+ */
+export type Durability = "everysec" | "always";
+
+export async function startWorld(
+  gateways: number,
+  workers: number,
+  durability: Durability,
+  random: () => number,
+): Promise<World> {
   const dir = mkdtempSync(join(tmpdir(), "longhaul-chaos-"));
-  const [redis, service] = await Promise.all([startRedis(), startChaosService(random)]);
+  const memory = durability === "everysec" && existsSync("/dev/shm");
+  const data = memory ? mkdtempSync("/dev/shm/longhaul-chaos-") : join(dir, "redis");
+  mkdirSync(data, { recursive: true });
+  const [redis, service] = await Promise.all([
+    startRedis({ dir: data, appendfsync: durability }),
+    startChaosService(random),
+  ]);
   const [forWorkers, forGateways, forService] = await Promise.all([
     startProxy(redis.port, random),
     startProxy(redis.port, random),
@@ -57,6 +76,7 @@ export async function startWorld(gateways: number, workers: number, random: () =
     workers: [],
     urls: [],
     async revive(dead) {
+      if (world.over) return;
       past.push(...dead.process.output().split("\n"));
       dead.process = startProcess(dead.name.startsWith("gateway") ? "gateway.ts" : "worker.ts", dead.env);
     },
@@ -64,14 +84,16 @@ export async function startWorld(gateways: number, workers: number, random: () =
       const living = [...world.workers, ...world.gateways].flatMap((m) => m.process.output().split("\n"));
       return [...past, ...living].filter((line) => pattern.test(line));
     },
+    over: false,
     async stop() {
+      world.over = true;
       const all = [...world.gateways, ...world.workers];
       for (const m of all) m.process.kill("SIGKILL");
       await Promise.all(all.map((m) => m.process.exited));
       for (const proxy of Object.values(world.proxies)) proxy.stop();
       service.stop();
       await redis.stop();
-      rmSync(dir, { recursive: true, force: true });
+      for (const path of [dir, data]) rmSync(path, { recursive: true, force: true });
     },
   };
   for (let i = 0; i < gateways; i++) {

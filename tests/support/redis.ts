@@ -5,16 +5,21 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Redis } from "ioredis";
 
-/** A port that was free a moment ago. */
-export function freePort(): Promise<number> {
-  return new Promise((done, fail) => {
-    const server = createServer();
-    server.once("error", fail);
-    server.listen(0, "127.0.0.1", () => {
-      const { port } = server.address() as { port: number };
-      server.close(() => done(port));
+/**
+ * A port that was free a moment ago. Below the range that the system gives to outgoing connections (32768 on Linux):
+ * one of those could take the port of a server that is to be started again on it.
+ */
+export async function freePort(): Promise<number> {
+  const free = (port: number) =>
+    new Promise<boolean>((done) => {
+      const server = createServer();
+      server.once("error", () => done(false));
+      server.listen(port, "127.0.0.1", () => server.close(() => done(true)));
     });
-  });
+  for (;;) {
+    const port = 10_000 + Math.floor(Math.random() * 22_000);
+    if (await free(port)) return port;
+  }
 }
 
 export type TestRedis = {

@@ -14,6 +14,8 @@ export type Process = {
   /** waits until it printed something that matches. @throws after `ms`, with what it did print */
   says(pattern: RegExp, ms?: number): Promise<void>;
   kill(signal: NodeJS.Signals): void;
+  /** null while it runs */
+  readonly exitCode: number | null;
   exited: Promise<number>;
 };
 
@@ -46,6 +48,9 @@ export function startProcess(file: string, env: Record<string, string>, runtime 
       if (!pattern.test(text)) throw new Error(`${file} ended with ${child.exitCode}:\n${text}`);
     },
     kill: (signal) => child.kill(signal),
+    get exitCode() {
+      return child.exitCode ?? (child.signalCode ? 128 : null);
+    },
     exited: child.exited,
   };
 }
