@@ -5,10 +5,20 @@ import { batches } from "./batches.ts";
 import { dashboard } from "./dashboard.ts";
 import { follow } from "./follow.ts";
 import { jobs } from "./jobs.ts";
+import { list } from "./list.ts";
 import { metrics } from "./metrics.ts";
 import { operate } from "./operate.ts";
 import { progress } from "./progress.ts";
 import { result } from "./result.ts";
 
-export const routes: ((gateway: Gateway) => Hono<Env>)[] = [batches, follow, jobs, metrics, operate, progress, result];
+export const routes: ((gateway: Gateway) => Hono<Env>)[] = [
+  batches,
+  follow,
+  jobs,
+  list,
+  metrics,
+  operate,
+  progress,
+  result,
+];
 export { dashboard };

@@ -1,0 +1,49 @@
+--@use base
+-- page-queue: the next jobs of a queue, newest first: those whose sequence lies below `before`.
+--
+-- KEYS[1] root
+-- ARGV[1] before  int  -1 = from the newest
+-- ARGV[2] most    int
+--
+-- reply flat: id, sequence, ms since when it waits…
+-- A list holds sequences in falling order, so the place is found by halving: O(log n) seeks. What is handed back rejoins
+-- at the end in any order: 64 entries on either side are looked at too, so that up to as many find their place.
+-- The backlog is read priority by priority.
+local found = {}
+local function add(id, n)
+  local f = call('HMGET', K.job .. id, 'n', 'due', 'c')
+  n = n or tonumber(f[1])
+  if f[3] and n and (before < 0 or n < before) then found[#found + 1] = { id, n, f[2] or f[3] } end
+end
+-- The sequence at an index, or of the next entry that has one.
+local function sequence(list, i)
+  for j = i, i + 20 do
+    local id = call('LINDEX', list, j)
+    if not id then break end
+    local n = tonumber(call('HGET', K.job .. id, 'n') or nil)
+    if n then return n end
+  end
+  return 0
+end
+for _, list in ipairs({ K.ready, K.shelf }) do
+  local low, high = 0, before < 0 and 0 or call('LLEN', list)
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if sequence(list, middle) < before then high = middle else low = middle + 1 end
+  end
+  for _, id in ipairs(call('LRANGE', list, math.max(0, low - 64), low + most + 63)) do add(id) end
+end
+if call('ZCARD', K.backlog) > 0 then
+  for band = 0, 9 do
+    local zero = band * 8796093022208 -- 2^43, see push
+    local top = string.format('(%.0f', zero + (before < 0 and 8796093022208 or before))
+    local range = call('ZREVRANGEBYSCORE', K.backlog, top, string.format('%.0f', zero), 'WITHSCORES', 'LIMIT', 0, most)
+    for i = 1, #range, 2 do add(range[i], range[i + 1] - zero) end
+  end
+end
+table.sort(found, function(a, b) return a[2] > b[2] end)
+local out = {}
+for i = 1, math.min(most, #found) do
+  for _, value in ipairs(found[i]) do out[#out + 1] = value end
+end
+return out

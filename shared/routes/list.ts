@@ -1,0 +1,100 @@
+/** GET /jobs: newest first, paged by a cursor, filtered by service, state, tag and text. */
+import { Buffer } from "node:buffer";
+import { z } from "zod";
+import { allow, type Gateway, jsonText, newApp } from "../app.ts";
+import { Fault } from "../faults.ts";
+import { NAME, type ServiceName } from "../jobs.ts";
+import { iso } from "../show.ts";
+import { type Card, type Cursor, LISTED, Lister } from "../store/list.ts";
+import { fit } from "../submit.ts";
+
+const several = <T extends string>(one: z.ZodType<T, string>) =>
+  z
+    .string()
+    .transform((text) => [...new Set(text.split(",").map((item) => item.trim()))])
+    .pipe(z.array(one).min(1).max(100));
+
+const CURSOR = z.strictObject({
+  at: z.int().min(0),
+  id: z.string().max(200),
+  n: z.record(z.string().regex(NAME), z.int().min(0)),
+});
+const cursor = z
+  .string()
+  .max(8_000)
+  .transform((text, ctx): Cursor => {
+    try {
+      const read = CURSOR.safeParse(JSON.parse(Buffer.from(text, "base64url").toString()));
+      if (read.success) return read.data;
+    } catch {
+      // told below
+    }
+    ctx.addIssue("is none of ours; take it from `next` of the page before");
+    return z.NEVER;
+  });
+const QUERY = z.strictObject({
+  service: several(z.string().regex(NAME)).optional(),
+  state: several(z.enum(LISTED, `must be some of ${LISTED.join(", ")}, separated by commas`)).optional(),
+  tag: z.string().min(1).max(64).optional(),
+  q: z.string().min(1).max(200).optional(),
+  cursor: cursor.optional(),
+  limit: z.coerce.number().int().min(1).max(200).default(50),
+});
+
+export function list(gateway: Gateway) {
+  const { config, inspector } = gateway;
+  const lister = new Lister(inspector.redis);
+  const app = newApp();
+  app.get("/jobs", async (c) => {
+    allow(gateway, c, "read");
+    const query = fit(QUERY, c.req.query(), "The query");
+    const known = [...config.registry.services.keys()];
+    const unknown = query.service?.find((name) => !known.includes(name));
+    if (unknown !== undefined) {
+      throw new Fault("unknown_service", `There is no service ${unknown}; there are ${known.join(", ")}.`);
+    }
+    const page = await inspector.ask(() =>
+      lister.page({
+        services: (query.service ?? known) as ServiceName[],
+        states: query.state ?? LISTED,
+        limit: query.limit,
+        tag: query.tag,
+        q: query.q,
+        cursor: query.cursor,
+      }),
+    );
+    const next = page.next ? Buffer.from(JSON.stringify(page.next)).toString("base64url") : null;
+    const body = { jobs: page.cards.map(shown), next, scanned: page.scanned, reached: iso(page.reached) };
+    return jsonText(JSON.stringify(body), 200, {
+      "cache-control": "private, no-cache",
+      ...(next ? { link: `<${nextUrl(c.req.url, next)}>; rel="next"` } : {}),
+    });
+  });
+  return app;
+}
+
+/** The same request with another cursor, without host: a proxy may know the gateway by another name. */
+function nextUrl(text: string, next: string): string {
+  const url = new URL(text);
+  url.searchParams.set("cursor", next);
+  return url.pathname + url.search;
+}
+
+const shown = (card: Card) => ({
+  job_id: card.id,
+  operation: card.operation,
+  service: card.service,
+  status: card.state,
+  at: iso(card.at),
+  created_at: iso(card.created),
+  started_at: iso(card.started),
+  ended_at: iso(card.ended),
+  due_at: iso(card.due),
+  priority: card.priority,
+  attempt: card.attempt,
+  progress: card.progress ?? null,
+  rev: card.rev,
+  batch_id: card.batch ?? null,
+  tags: card.tags,
+  error: card.error ? { code: card.error.code, message: card.error.message.slice(0, 500) } : null,
+});
