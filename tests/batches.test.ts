@@ -227,6 +227,26 @@ describe("store", () => {
     expect(taken.map((job) => job.id)).toEqual([high.id, plain.id]);
   });
 
+  test("a member that was canceled before its batch was given up can be requeued, and its end is no error", async () => {
+    const store = batches();
+    const id = newBatchId();
+    const [job] = make(1).map((each) => ({ ...each, batch: id })) as unknown as [NewJob];
+    await store.open(id, [job.id], 60_000);
+    await store.stage(a, id, [job], 1, 60_000);
+    const producer = new Producer(redis, SETTINGS);
+    expect(await producer.cancel(job.id)).toBe("canceled");
+    await store.end(id, "aborted");
+    await store.discard(a, id);
+    const rev = Number(await server.client.hget(keysOf(a).job(job.id), "v"));
+    expect(await producer.requeue(job.id, rev)).toBe("ok");
+    const worker = new Consumer(redis, "w12345678" as never);
+    const ask = { slots: 5, concurrency: 0, limitMs: 60_000, limits: "" };
+    const [taken] = (await worker.turn(a, [], ask)).jobs;
+    const settle = { id: job.id, token: taken?.token as string, kind: "finish" as const, ttlMs: 60_000, result: "1" };
+    expect((await worker.turn(a, [settle], ask)).verdicts).toEqual(["ok"]);
+    expect(await keysLeft()).not.toContain(keysOf(a).batch(id));
+  });
+
   test("counts follow each end and each requeue; the record lives until the last member has gone", async () => {
     const store = batches();
     const { id, ids } = await store.submit(make(4), 60_000);

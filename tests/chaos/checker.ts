@@ -27,6 +27,13 @@ place('ready', redis.call('LRANGE', at .. 'ready', 0, -1))
 place('shelf', redis.call('LRANGE', at .. 'shelf', 0, -1))
 place('backlog', redis.call('ZRANGE', at .. 'backlog', 0, -1))
 place('scheduled', redis.call('ZRANGE', at .. 'scheduled', 0, -1))
+for _, part in ipairs(redis.call('ZRANGE', at .. 'condemned', 0, -1)) do
+  place('condemned list ' .. part, redis.call('LRANGE', at .. 'condemned:l:' .. part, 0, -1))
+  place('condemned set ' .. part, redis.call('ZRANGE', at .. 'condemned:z:' .. part, 0, -1))
+end
+for _, batch in ipairs(redis.call('ZRANGE', at .. 'staged', 0, -1)) do
+  place('stage ' .. batch, redis.call('LRANGE', at .. 'stage:' .. batch, 0, -1))
+end
 for _, id in ipairs(ARGV) do
   local w = string.match(redis.call('HGET', at .. 'job:' .. id, 'tok') or '', '^%d+%.(%w+)%.')
   if w then workers[w] = true end
@@ -55,6 +62,14 @@ const MAX_ATTEMPTS = 3;
 const POISON = 3;
 
 export type Seen = { state: string; rev: string; ended: string; run: string };
+
+/** A record at one moment, "" where it has no such field; state "" = no record. */
+export type Look = Record<
+  "state" | "token" | "attempt" | "redeliveries" | "rev" | "run" | "asked" | "listed",
+  string
+> & {
+  places: string[];
+};
 
 export class Checker {
   samples = 0;
@@ -128,7 +143,15 @@ export class Checker {
     for (let i = 0; i < ids.length; i += 2_000) await this.look(ids.slice(i, i + 2_000));
   }
 
-  private async look(ids: string[]): Promise<void> {
+  /** Forgets a job that was erased, or has expired. */
+  forget(id: string): void {
+    this.ledger.accepted.delete(id);
+    this.ended.delete(id);
+    this.open.delete(id);
+  }
+
+  /** Judges one moment. @returns what it saw of each id that was asked for, or stood anywhere */
+  async look(ids: string[]): Promise<Map<string, Look>> {
     const [flat, records] = (await this.redis.eval(MOMENT, 1, `lh:{${this.service}}:`, ...ids)) as [
       (string | string[])[],
       (string | number)[][],
@@ -148,6 +171,13 @@ export class Checker {
     }
     where.delete("");
     for (const record of records) this.judge(record, where.get(record[0] as string) ?? [], leases);
+    return new Map(
+      records.map((record) => {
+        const [id, state, token, attempt, redeliveries, rev, run, asked, listed] = record.map(String) as string[];
+        const seen = { state, token, attempt, redeliveries, rev, run, asked, listed } as Look;
+        return [id as string, { ...seen, places: where.get(id as string) ?? [] }];
+      }),
+    );
   }
 
   private judge(record: (string | number)[], places: string[], leases: Set<string>): void {
@@ -168,7 +198,8 @@ export class Checker {
     if (lists.length > 1) this.tell("I7 an id stands twice", told);
     if (TERMINAL.has(state as string)) {
       const may = listed !== "" ? 1 : 0;
-      if (places.length !== may || indexes.length !== 1 || indexes[0] !== state)
+      // one that was canceled before its batch was released is struck with the release
+      if (places.filter((p) => !p.startsWith("stage ")).length !== may || indexes.length !== 1 || indexes[0] !== state)
         this.tell("I1 terminal, elsewhere too", told);
       if (listed === "" && pttl < 0) this.tell("I6 terminal without TTL", told);
       if (was && was.run === run && (was.rev !== rev || was.ended !== ended || was.state !== state)) {
@@ -188,8 +219,9 @@ export class Checker {
       if (state === "started") {
         if (places.length !== 1 || places[0] !== `held ${worker}`) this.tell("I1 started, not held", told);
         if (!leases.has(worker)) this.tell("I2 started without a lease", told);
-      } else if (state === "scheduled") {
-        if (places.length !== 1 || places[0] !== "scheduled") this.tell("I1 scheduled, elsewhere", told);
+      } else if (state === "scheduled" || state === "deferred") {
+        const home = state === "scheduled" ? /^scheduled$|^condemned set .*:scheduled$/ : /^stage /;
+        if (places.length !== 1 || !home.test(places[0] as string)) this.tell(`I1 ${state}, elsewhere`, told);
       } else if (places.length !== 1 || lists.length !== 1 || lists[0] === "scheduled") {
         this.tell("I1 queued, in no list", told);
       }

@@ -4,8 +4,9 @@
 local function in_batch(id, state, by)
   local b = call('HGET', K.job .. id, 'b')
   local batch, misses = K.batch .. b, K.misses .. b
+  -- Its counts have expired, or it was given up after this member was canceled: nobody asks any more.
+  if call('EXISTS', batch) == 0 then return end
   local left = call('HINCRBY', batch, 'left', -by)
-  if left < 0 then return call('DEL', batch) end -- its counts had expired: nobody asks any more
   call('HINCRBY', batch, state, by)
   if state == 'failed' then call(by > 0 and 'SADD' or 'SREM', misses, id) end
   if left == 0 then
