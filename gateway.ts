@@ -64,7 +64,7 @@ export function gatewayApp(gateway: Gateway, warnings: () => string[] = () => []
     const caller = allow(gateway, c, "submit");
     const body = await readBody(c.req.raw, config.maxBodyBytes);
     const options = fit(OPTIONS, c.req.query(), "The query");
-    const job = newJob(op, parseJson(body, config.maxJsonDepth), options);
+    const job = newJob(config, op, parseJson(body, config.maxJsonDepth), options);
     return accept(gateway, c.req.raw, fromHeaders(job, c.req.raw.headers, caller, body));
   }
 

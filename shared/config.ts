@@ -2,11 +2,13 @@
  * The environment, parsed once. All mistakes are told at once, each with what is allowed.
  * README.md has the table of names; a test holds it and this file together.
  */
+import { Buffer } from "node:buffer";
 import { existsSync, readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { z } from "zod";
 import { NAME } from "./jobs.ts";
 import { BUILT_IN, type Operation, operation, Registry } from "./services.ts";
+import { allowance, NOTHING } from "./ssrf.ts";
 
 const UNITS: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
@@ -90,6 +92,28 @@ const apiKeys = list().transform((items, ctx) =>
   }),
 );
 
+/** Secrets of Standard Webhooks: whsec_ and base64 of 24 to 64 bytes. Several while one replaces another. */
+const webhookSecrets = list().transform((items, ctx) =>
+  items.map((item) => {
+    const text = item.startsWith("whsec_") ? item.slice("whsec_".length) : "";
+    const bytes = Buffer.from(text, "base64");
+    if (!/^[A-Za-z0-9+/]+={0,2}$/.test(text) || bytes.length < 24 || bytes.length > 64) {
+      ctx.addIssue('must be whsec_ and base64 of 24 to 64 bytes; make one: echo "whsec_$(openssl rand -base64 32)"');
+    }
+    return new Uint8Array(bytes);
+  }),
+);
+
+const allowed = (variable: string) =>
+  list().transform((items, ctx) => {
+    try {
+      return allowance(items, variable);
+    } catch (error) {
+      ctx.addIssue((error as Error).message.replace(`${variable}: `, ""));
+      return NOTHING;
+    }
+  });
+
 /** `ifcclash:1,*:8` → slots by service; "*" is every other. */
 const slots = list().transform((items, ctx) => {
   const map = new Map<string, number>();
@@ -132,6 +156,10 @@ const ENVIRONMENT = z.object({
   MAX_WAITS: int(0, 1_000_000)("10000"),
   EVENTS_HEARTBEAT: duration("15s"),
   MAX_QUEUED: int(0, 1_000_000_000)("1000000"),
+  WEBHOOK_SECRET: webhookSecrets,
+  CALLBACK_ALLOW: allowed("CALLBACK_ALLOW"),
+  CALLBACK_TIMEOUT: duration("15s"),
+  CALLBACK_RETRY_FOR: duration("24h"),
   PARK_LIMIT: duration("24h"),
   DRAIN_TIMEOUT: duration("30s"),
   LEASE: duration("30s"),
@@ -328,6 +356,10 @@ export function readConfig(env: Record<string, string | undefined>) {
     maxWaits: e.MAX_WAITS,
     heartbeatMs: Math.max(100, e.EVENTS_HEARTBEAT),
     maxQueued: e.MAX_QUEUED,
+    webhookSecrets: e.WEBHOOK_SECRET,
+    callbackAllow: e.CALLBACK_ALLOW,
+    callbackTimeoutMs: e.CALLBACK_TIMEOUT,
+    callbackRetryMs: e.CALLBACK_RETRY_FOR,
     parkLimitMs: e.PARK_LIMIT,
     drainMs: e.DRAIN_TIMEOUT,
     leaseMs: e.LEASE,

@@ -55,6 +55,8 @@ export const SERVICE_KEYS = {
   idem: ["string", "idem:"],
   /** effects of a settle for elsewhere by due time: "c <job id>" a callback, "b <batch id>" news for a batch's record */
   outbox: ["zset", "outbox"],
+  /** by job: the last 20 tries of its callbacks, JSON, the newest first; TTL of the record */
+  deliveries: ["list", "deliveries:"],
   /** batches that have members not released yet → when the first was staged, ms */
   staged: ["zset", "staged"],
   /** by batch: its members that are not released yet, in the client's order */
@@ -90,6 +92,7 @@ export const keysOf = (service: ServiceName) => ({
   paused: at(service, "paused"),
   ended: (state: string) => at(service, "ended", state),
   outbox: at(service, "outbox"),
+  deliveries: (id: JobId) => at(service, "deliveries", id),
   staged: at(service, "staged"),
   stage: (batch: BatchId) => at(service, "stage", batch),
   batch: (batch: BatchId) => at(service, "batch", batch),

@@ -3,6 +3,7 @@ import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { z } from "zod";
 import type { Caller } from "./auth.ts";
+import { type CallbackSettings, checkCallback } from "./callback.ts";
 import { durationMs, MAX_DURATION_MS } from "./config.ts";
 import { Fault, type FaultCode, type FaultExtra, type FieldFault } from "./faults.ts";
 import { type JobOptions, newJobId, serviceName } from "./jobs.ts";
@@ -127,7 +128,7 @@ export function faultOf(code: FaultCode, errors: FieldFault[], extra: FaultExtra
  * @param at       where the payload stands in the body, "" = it is the body
  * @throws Fault invalid, not_supported, service_not_deployed, unknown_file
  */
-export function newJob(op: Operation, payload: unknown, options: Options, at = ""): NewJob {
+export function newJob(settings: CallbackSettings, op: Operation, payload: unknown, options: Options, at = ""): NewJob {
   if (!op.url) {
     throw new Fault(
       "service_not_deployed",
@@ -163,6 +164,10 @@ export function newJob(op: Operation, payload: unknown, options: Options, at = "
   if (options.backoff !== undefined) kept.backoff = options.backoff;
   if (options.result_ttl !== undefined) kept.resultTtl = options.result_ttl;
   if (options.tags?.length) kept.tags = options.tags;
+  if (options.callback_url !== undefined) {
+    checkCallback(options.callback_url, settings);
+    kept.callback = options.callback_url;
+  }
   const due = options.run_at ? Date.parse(options.run_at) : options.delay ? Date.now() + options.delay : undefined;
   if (due !== undefined && due > Date.now() + 12 * MAX_DURATION_MS) {
     throw new Fault("invalid", "run_at: lies more than 360 days ahead.", {
@@ -177,6 +182,7 @@ export function newJob(op: Operation, payload: unknown, options: Options, at = "
     priority: options.priority,
     due,
     timeoutMs: options.timeout,
+    effects: kept.callback ? "c" : undefined,
     // a life of 0 would erase the result before anybody reads it
     ttlMs: options.result_ttl === undefined ? undefined : Math.max(1_000, options.result_ttl),
   };

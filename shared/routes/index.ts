@@ -3,6 +3,7 @@ import type { Hono } from "hono";
 import type { Env, Gateway } from "../app.ts";
 import { batches } from "./batches.ts";
 import { dashboard } from "./dashboard.ts";
+import { deliveries } from "./deliveries.ts";
 import { follow } from "./follow.ts";
 import { jobs } from "./jobs.ts";
 import { list } from "./list.ts";
@@ -13,6 +14,7 @@ import { result } from "./result.ts";
 
 export const routes: ((gateway: Gateway) => Hono<Env>)[] = [
   batches,
+  deliveries,
   follow,
   jobs,
   list,

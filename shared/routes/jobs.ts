@@ -73,7 +73,7 @@ export function jobs(gateway: Gateway) {
       const message = `is no option; there are ${OPTION_NAMES.join(", ")}. What the service takes goes into payload`;
       throw faultOf("invalid", [{ path: unknown.slice(0, 100), message }]);
     }
-    return newJob(op, payload, fit(OPTIONS, rest, "The options"), "payload");
+    return newJob(config, op, payload, fit(OPTIONS, rest, "The options"), "payload");
   }
 
   /** @throws Fault with the faults of all items, each path beginning with the item's index */

@@ -8,13 +8,13 @@ local CANCELED = '{"code":"canceled","message":"canceled by request","retryable"
 local function close(id, rec, state, ttl, ...)
   local job = K.job .. id
   call('HSET', job, 's', state, 'e', now, 'v', (rec.v or 0) + 1, ...)
-  call('PEXPIRE', job, rec.tt or ttl)
+  local calls = rec.ef and string.find(rec.ef, 'c', 1, true)
+  -- a callback needs something to send, so such a record lives for an hour at least
+  call('PEXPIRE', job, calls and math.max(rec.tt or ttl, 3600000) or rec.tt or ttl)
   call('ZADD', K.ended .. state, now, id)
   if rec.x then call('SREM', K.cancels, id) end
-  if rec.ef then
-    if string.find(rec.ef, 'c', 1, true) then call('ZADD', K.outbox, now, 'c ' .. id) end
-    if string.find(rec.ef, 'b', 1, true) then in_batch(id, state, 1) end
-  end
+  if calls then call('ZADD', K.outbox, now, 'c ' .. id) end
+  if rec.ef and string.find(rec.ef, 'b', 1, true) then in_batch(id, state, 1) end
   if rec.w then call('PUBLISH', 'lh:events', id) end
   count(state)
 end

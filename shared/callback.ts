@@ -1,0 +1,108 @@
+/**
+ * Callbacks: the record of an ended job, POSTed to the client's URL and signed as Standard Webhooks.
+ * Signing is three lines of node:crypto: the library's own HMAC is JavaScript and takes ten times as long over a large
+ * result, in the process that settles jobs. Tests verify with the library.
+ * @see https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+ */
+import { createHmac } from "node:crypto";
+import { parsedRetryAfter } from "./answer.ts";
+import { Fault } from "./faults.ts";
+import { type Allowance, checkTarget, GuardError, guardedFetch } from "./ssrf.ts";
+import { VERSION } from "./version.ts";
+
+/** `secrets`: the first is the newest; each signs, so that a receiver may change from one to the other at its leisure. */
+export type CallbackSettings = {
+  webhookSecrets: Uint8Array[];
+  callbackAllow: Allowance;
+  callbackTimeoutMs: number;
+  callbackRetryMs: number;
+};
+
+const MAX_URL = 2_048;
+/** Bytes of the receiver's answer that are read; nothing of it is kept or shown: it may come from an inner network. */
+const MAX_ANSWER = 65_536;
+
+/** Judges a callback_url at submit, as far as that can be done without asking the name server. @throws Fault invalid */
+export function checkCallback(url: string, settings: CallbackSettings): void {
+  const refuse = (message: string) =>
+    new Fault("invalid", `callback_url: ${message}.`, { errors: [{ path: "callback_url", message }] });
+  if (settings.webhookSecrets.length === 0) {
+    throw refuse("callbacks are off here: the operator has set no WEBHOOK_SECRET to sign them with");
+  }
+  if (url.length > MAX_URL) throw refuse(`may have ${MAX_URL} characters at most`);
+  try {
+    checkTarget(url, settings.callbackAllow);
+  } catch (error) {
+    if (!(error instanceof GuardError)) throw error;
+    throw refuse(`${error.message}; an operator may list it in CALLBACK_ALLOW`);
+  }
+}
+
+/** The headers that prove where a body comes from. @param id the same for every try of the same end */
+export function signatureOf(secrets: Uint8Array[], id: string, at: number, body: string): Record<string, string> {
+  const timestamp = String(Math.floor(at / 1_000));
+  const sign = (secret: Uint8Array) =>
+    `v1,${createHmac("sha256", secret).update(`${id}.${timestamp}.${body}`).digest("base64")}`;
+  return {
+    "webhook-id": id,
+    "webhook-timestamp": timestamp,
+    "webhook-signature": secrets.map(sign).join(" "),
+  };
+}
+
+/** How a try went. `final`: trying again is of no use. */
+export type Delivery = {
+  ok: boolean;
+  final: boolean;
+  status?: number;
+  error?: string;
+  ms: number;
+  retryAfterMs?: number;
+};
+
+/** Sends one callback. Never throws. */
+export async function sendCallback(
+  url: string,
+  id: string,
+  body: string,
+  settings: CallbackSettings,
+): Promise<Delivery> {
+  const began = performance.now();
+  const ms = () => Math.round(performance.now() - began);
+  try {
+    const answer = await guardedFetch(url, {
+      method: "POST",
+      headers: {
+        "content-type": "application/json",
+        "user-agent": `longhaul/${VERSION}`,
+        ...signatureOf(settings.webhookSecrets, id, Date.now(), body),
+      },
+      body,
+      allow: settings.callbackAllow,
+      maxBytes: MAX_ANSWER,
+      timeoutMs: settings.callbackTimeoutMs,
+      silenceMs: settings.callbackTimeoutMs,
+    });
+    answer.discard();
+    const { status } = answer;
+    if (status >= 200 && status < 300) return { ok: true, final: true, status, ms: ms() };
+    const retryAfterMs = parsedRetryAfter(answer.headers.get("retry-after"));
+    return {
+      ok: false,
+      final: status === 410, // Gone: the receiver wants no more of it
+      status,
+      error: status >= 300 && status < 400 ? "answered with a redirect, which is not followed" : `answered ${status}`,
+      ms: ms(),
+      ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+    };
+  } catch (error) {
+    const { kind, message } = error instanceof GuardError ? error : { kind: "unreachable", message: String(error) };
+    return { ok: false, final: kind === "refused", error: message.slice(0, 300), ms: ms() };
+  }
+}
+
+const FIRST_MS = 5_000;
+const MOST_MS = 4 * 3_600_000;
+/** ms until the next try: 5 s, 20 s, 80 s, 5 min … at most 4 h, give or take a tenth. @param tries made so far */
+export const callbackBackoffMs = (tries: number) =>
+  Math.min(FIRST_MS * 4 ** (tries - 1), MOST_MS) * (0.9 + Math.random() / 5);
