@@ -1,7 +1,9 @@
 /** Rules 4 and 5: who may judge others dead, and that whoever holds a job can be found. */
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import { Watch } from "../shared/clocks/watch.ts";
-import { connect } from "../shared/store/redis.ts";
+import { connect, ready } from "../shared/store/redis.ts";
+import { startLossyProxy } from "./chaos/proxy.ts";
+import { until } from "./support/stack.ts";
 import { DAY, KEYS, SERVICE, startStore, type TestStore } from "./support/store.ts";
 
 const LEASE = 30_000;
@@ -95,4 +97,20 @@ test("reap leaves a short job alone that overran while its worker's connection w
   await s.redis.client.hincrby(KEYS.job(id), "dl", -15_000);
   expect(await worker.reapOf(worker, [], 2_500)).toEqual([0, 0, 1]);
   expect(await s.state(id)).toBe("started");
+});
+
+test("block leaves the job in the worker's wake list when its reply is lost: moved, not popped", async () => {
+  const proxy = await startLossyProxy(s.redis.port, Math.random);
+  const blocking = connect(`redis://127.0.0.1:${proxy.port}`, "block", "test-block");
+  await ready(blocking, 5_000);
+  const worker = s.worker("w1");
+  const moved = worker.block(blocking, SERVICE).catch(() => "lost");
+  await until(async () => (await s.redis.client.zscore(KEYS.leases, "w1")) !== null);
+  await Bun.sleep(50);
+  proxy.lose({ kind: "drop", chance: 1 });
+  const id = await s.submit();
+  expect(await moved).toBe("lost");
+  expect(await s.redis.client.lrange(KEYS.wake(worker.worker), 0, -1)).toEqual([id]);
+  blocking.disconnect();
+  proxy.stop();
 });

@@ -6,7 +6,7 @@ import { SERVICE, type World } from "./world.ts";
 
 /** Lets the lanes fall idle, then gives them more than the others can hold. */
 export async function probe(world: World, redis: Redis, checker: Checker): Promise<void> {
-  await Promise.all(world.workers.map((worker) => worker.process.says(/ready under/, 20_000)));
+  await Promise.all(world.workers.map((worker) => worker.process.says(/ready under/, 60_000)));
   await Bun.sleep(1_000);
   const sleepers = new Set(world.workers);
   const jobs = Array.from({ length: world.workers.length * 16 }, (_, i) =>

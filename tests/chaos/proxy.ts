@@ -20,7 +20,7 @@ export type LossyProxy = {
   stop(): void;
 };
 
-export async function startProxy(target: number, random: () => number): Promise<LossyProxy> {
+export async function startLossyProxy(target: number, random: () => number): Promise<LossyProxy> {
   let loss: Loss | undefined;
   let hits = 0;
   const pairs = new Set<{ near: Socket; far: Socket; dead: boolean }>();

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { freePort, startRedis, type TestRedis } from "../support/redis.ts";
 import { type Process, startProcess } from "../support/stack.ts";
-import { type LossyProxy, startProxy } from "./proxy.ts";
+import { type LossyProxy, startLossyProxy } from "./proxy.ts";
 import { type ChaosService, startChaosService } from "./service.ts";
 
 export type Member = { name: string; process: Process; stopped: boolean; turns: number; env: Record<string, string> };
@@ -49,9 +49,9 @@ export async function startWorld(
     startChaosService(random),
   ]);
   const [forWorkers, forGateways, forService] = await Promise.all([
-    startProxy(redis.port, random),
-    startProxy(redis.port, random),
-    startProxy(service.port, random),
+    startLossyProxy(redis.port, random),
+    startLossyProxy(redis.port, random),
+    startLossyProxy(service.port, random),
   ]);
   const url = `http://127.0.0.1:${forService.port}`;
   const operations = { [SERVICE]: { url, slots: 16, backoff: "200ms", timeout: "3s" } };
@@ -110,8 +110,8 @@ export async function startWorld(
     world.workers.push(member(`worker ${i + 1}`, "worker.ts", { REDIS_URL: `redis://127.0.0.1:${forWorkers.port}` }));
   }
   await Promise.all([
-    ...world.gateways.map((m) => m.process.says(/gateway ready/, 20_000)),
-    ...world.workers.map((m) => m.process.says(/ready under/, 20_000)),
+    ...world.gateways.map((m) => m.process.says(/gateway ready/, 60_000)),
+    ...world.workers.map((m) => m.process.says(/ready under/, 60_000)),
   ]);
   return world;
 }

@@ -177,9 +177,12 @@ const reap = fc.tuple(wire, who).map(([how, n]) =>
     await consumer.beat(SERVICE);
     const { now, workers } = await consumer.leased(SERVICE);
     const rules = { leaseMs: 30_000, ttlMs: DAY, once: [], seen: now };
+    const beats = await world.store.redis.client.zrange(KEYS.leases, "0", "-1", "WITHSCORES");
+    const dead = new Set(beats.filter((_, i) => i % 2 === 0 && Number(beats[i + 1]) < now - 30_000));
     for (const worker of workers) await world.send(how, () => consumer.reap(SERVICE, worker, rules));
     return (_, was, is) => {
-      if (was.state !== "started") return false;
+      const isDead = dead.has(was.token.split(".")[1] ?? "");
+      if (was.state !== "started" || !(isDead || world.overrun.has(was.token))) return false;
       if (was.asked !== "") return is.state === "canceled";
       if (is.state === "failed") return true;
       return is.state === "queued" && is.token === "" && Number(is.redeliveries) === Number(was.redeliveries) + 1;
@@ -200,6 +203,7 @@ const overrun = which.map((n) =>
     const id = at(world.ids, n);
     if (id && world.last(id)?.state === "started") {
       await world.store.redis.client.hincrby(KEYS.job(id), "dl", -70_000 - overrunMs(30_000));
+      world.overrun.add(world.last(id)?.token ?? "");
     }
     return undefined;
   }),

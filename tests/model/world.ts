@@ -28,6 +28,8 @@ export class World {
   readonly ids: JobId[] = [];
   /** every token that was ever given, for settles that come too late */
   readonly tokens: { id: JobId; token: string; worker: number }[] = [];
+  /** tokens of attempts whose deadline has long passed */
+  readonly overrun = new Set<string>();
   /** jobs by Idempotency-Key (I9) */
   readonly keys = new Map<string, JobId>();
   readonly batches: { id: BatchId; ids: JobId[]; committed: boolean }[] = [];

@@ -1,0 +1,115 @@
+/**
+ * Ways to break the queue that a careful reader might miss. Each is a change of text that must still apply, and each
+ * must be caught. `check` is the cheapest test that catches it; `chaos` are the faults under which a chaos run does.
+ */
+export type Mutant = {
+  name: string;
+  file: string;
+  from: string;
+  to: string;
+  /** arguments of `bun test` */
+  check: string[];
+  env?: Record<string, string>;
+  /** undefined: chaos cannot bring it about */
+  chaos?: string;
+};
+
+const model = { check: ["tests/model.test.ts"], env: { MODEL_RUNS: "200", MODEL_SEED: "1" } };
+
+export const MUTANTS: Mutant[] = [
+  {
+    name: "BRPOP instead of BLMOVE",
+    file: "shared/store/consume.ts",
+    from: 'blocking.blmove(keys.ready, keys.wake(this.worker), "RIGHT", "LEFT", String(BLOCK_MS / 1_000));',
+    to: `blocking.brpop(keys.ready, BLOCK_MS / 1_000).then(async (hit) => {
+      if (hit) await this.redis.lpush(keys.wake(this.worker), hit[1]);
+      return hit && hit[1];
+    });`,
+    check: ["tests/lease.test.ts"],
+    chaos: "kill -9 worker,Redis replies dropped",
+  },
+  {
+    name: "no fence: a settle is not asked for its token",
+    file: "shared/lua/turn.lua",
+    from: "  if f[2] ~= ARGV[at + 1] then\n",
+    to: "  if false then\n",
+    ...model,
+    chaos: "SIGSTOP worker",
+  },
+  {
+    name: "no reconcile: a lane does not compare Redis with its memory",
+    file: "shared/lane.ts",
+    from: "  sweep(): void {\n    this.reconcileDue = true;\n",
+    to: "  sweep(): void {\n",
+    check: ["tests/lane.test.ts"],
+    chaos: "Redis replies dropped",
+  },
+  {
+    name: "submit is not idempotent",
+    file: "shared/lua/submit.lua",
+    from: "  elseif call('EXISTS', job) == 1 then\n",
+    to: "  elseif false then\n",
+    ...model,
+  },
+  {
+    name: "a live record has a TTL",
+    file: "shared/lua/lib/record.lua",
+    from: "  call('HSET', K.job .. ARGV[at], unpack(f))\n",
+    to: "  call('HSET', K.job .. ARGV[at], unpack(f))\n  call('PEXPIRE', K.job .. ARGV[at], 3600000)\n",
+    ...model,
+    chaos: "none",
+  },
+  {
+    name: "the reaper does not look at the lease again",
+    file: "shared/lua/reap.lua",
+    from: "local dead = not beat or math.abs(now - beat) > lease\n",
+    to: "local dead = true\n",
+    ...model,
+    chaos: "kill -9 worker",
+  },
+  {
+    name: "a take counts what it is given instead of slots − held",
+    file: "shared/lua/turn.lua",
+    from: "local room = slots - call('SCARD', held)\n",
+    to: "local room = slots\n",
+    ...model,
+  },
+  {
+    name: "a settle that is sent again acts again",
+    file: "shared/lua/turn.lua",
+    from: "  if f[1] ~= 'started' then return 'ok' end\n",
+    to: "",
+    ...model,
+    chaos: "Redis replies dropped",
+  },
+  {
+    name: "the Idempotency-Key is not written with the job",
+    file: "shared/lua/submit.lua",
+    from: "if idem ~= '' then call('SET', K.idem .. idem, id .. ' ' .. body, 'PX', idemTtl) end",
+    to: "",
+    ...model,
+    chaos: "gateway replies dropped",
+  },
+  {
+    name: "a call of the reaper that outlived an outage still judges",
+    file: "shared/lua/reap.lua",
+    from: "if math.abs(now - seen) > lease / 2 then return { 0, 0, -2 } end\n",
+    to: "",
+    check: ["tests/lease.test.ts"],
+  },
+  {
+    name: "a lost connection leaves BLMOVE unanswered",
+    file: "shared/store/redis.ts",
+    from: "    maxRetriesPerRequest: 0,\n    socketTimeout: 2 * BLOCK_MS,\n",
+    to: "    maxRetriesPerRequest: null,\n    socketTimeout: 2 * BLOCK_MS,\n",
+    check: ["tests/trouble.test.ts", "-t", "an idle lane takes again"],
+    chaos: "kill -9 Redis",
+  },
+  {
+    name: "BLMOVE without a lease: a dead worker's wake list is never found",
+    file: "shared/store/consume.ts",
+    from: "const leased = beatScript(blocking, root(service), { worker: this.worker });",
+    to: "const leased = 0;",
+    check: ["tests/lease.test.ts"],
+  },
+];
