@@ -23,7 +23,7 @@ import { Snapshots } from "./shared/snapshot.ts";
 import { Inspector, noJob } from "./shared/store/inspect.ts";
 import { Producer } from "./shared/store/produce.ts";
 import { checkRedis, connect, UnfitRedis } from "./shared/store/redis.ts";
-import { fit, fromHeaders, newJob, OPTIONS, readBody } from "./shared/submit.ts";
+import { fromHeaders, newJob, queryOptions, readBody } from "./shared/submit.ts";
 
 type C = Context<Env>;
 
@@ -63,7 +63,7 @@ export function gatewayApp(gateway: Gateway, warnings: () => string[] = () => []
   async function submit(c: C, op: Operation): Promise<Response> {
     const caller = allow(gateway, c, "submit");
     const body = await readBody(c.req.raw, config.maxBodyBytes);
-    const options = fit(OPTIONS, c.req.query(), "The query");
+    const options = queryOptions(c.req.queries());
     const job = newJob(config, op, parseJson(body, config.maxJsonDepth), options);
     return accept(gateway, c.req.raw, fromHeaders(job, c.req.raw.headers, caller, body));
   }
@@ -143,10 +143,18 @@ export function assemble(config: Config, redis: Connection, stopping = new Abort
 
 async function main(): Promise<void> {
   const config = readConfig(process.env);
-  if (config.apiKeys.length === 0 && config.allowedRanges.length === 0 && !isLoopback(config.host)) {
-    throw new ConfigError([
-      `HOST is ${config.host}, but there are no API_KEYS: without keys the gateway listens on loopback only. Set API_KEYS, or HOST=127.0.0.1`,
-    ]);
+  const exposed = {
+    HOST: config.host,
+    DASHBOARD_HOST: config.dashboardPort === 0 ? config.host : config.dashboardHost,
+  };
+  const open = Object.entries(exposed).filter(([, host]) => !isLoopback(host));
+  if (config.apiKeys.length === 0 && config.allowedRanges.length === 0 && open.length > 0) {
+    throw new ConfigError(
+      open.map(
+        ([name, host]) =>
+          `${name} is ${host}, but there are no API_KEYS: without keys the gateway listens on loopback only. Set API_KEYS, or ${name}=127.0.0.1`,
+      ),
+    );
   }
   const redis = connect(config.redisUrl, "request", "longhaul-gateway");
   let warnings: string[] = [];
@@ -156,7 +164,7 @@ async function main(): Promise<void> {
       async (found) => {
         warnings = found;
         for (const warning of found) console.log(`Redis: ${warning}`);
-        await redis.sadd("lh:services", ...[...config.registry.services.keys()].map(serviceName));
+        await gateway.producer.register([...config.registry.services.keys()]);
       },
       (error) => {
         if (!(error instanceof UnfitRedis)) return;
@@ -168,16 +176,12 @@ async function main(): Promise<void> {
   const ending = new AbortController();
   const gateway = assemble(config, redis, ending.signal);
   const app = gatewayApp(gateway, () => warnings);
-  // Each route has its own, lower limit and answers a problem; beyond this the runtime cuts with a bare 413.
-  const maxBytes = 2 * Math.max(config.maxBodyBytes, config.maxBatchBytes);
   const counted = async (request: Request, env: Env["Bindings"]) =>
     answers.count(request.method, await app.fetch(request, env));
-  const servers: Server[] = [serve(counted, config.port, config.host, maxBytes)];
+  const servers: Server[] = [serve(counted, config.port, config.host)];
   if (config.dashboardPort !== 0) {
     const board = dashboard(gateway, app);
-    servers.push(
-      serve((request, env) => board.fetch(request, env), config.dashboardPort, config.dashboardHost, maxBytes),
-    );
+    servers.push(serve((request, env) => board.fetch(request, env), config.dashboardPort, config.dashboardHost));
   }
   console.log(`gateway ready under ${RUNTIME}: http://${config.host}:${servers[0]?.port}`);
   if (servers[1]) console.log(`dashboard: http://${config.dashboardHost}:${servers[1].port}`);

@@ -1,7 +1,8 @@
 /** Who may do what: API keys with scopes, trusted address ranges, and the rules when no key is set. */
 import { Buffer } from "node:buffer";
 import { createHash, createHmac, timingSafeEqual } from "node:crypto";
-import { BlockList, isIP } from "node:net";
+import { isIP } from "node:net";
+import { containerGateways, isLoopback, plainIp, ranges } from "./addresses.ts";
 import type { Scope } from "./config.ts";
 import { Fault } from "./faults.ts";
 
@@ -10,38 +11,9 @@ const RANK: Record<Scope, number> = { read: 0, submit: 1, admin: 2 };
 /** Who asks. `key` is a short hash that may be logged and scopes Idempotency-Keys; never the key itself. */
 export type Caller = { scope: Scope; key: string; ip: string };
 
+export { isLoopback };
+
 const sha256 = (text: string) => createHash("sha256").update(text).digest();
-/** Addresses as one form: `::ffff:10.0.0.1` is 10.0.0.1, a zone or a port does not count. */
-export function plainIp(text: string): string {
-  let ip = text.trim();
-  const bracket = /^\[([^\]]+)\](?::\d+)?$/.exec(ip);
-  if (bracket) ip = bracket[1] as string;
-  else if (/^\d+\.\d+\.\d+\.\d+:\d+$/.test(ip)) ip = ip.slice(0, ip.lastIndexOf(":"));
-  ip = ip.replace(/%.*$/, "");
-  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(ip);
-  return mapped ? (mapped[1] as string) : ip;
-}
-
-/** A set of addresses and CIDR ranges. @throws Error naming the item that is none */
-export function ranges(items: string[], variable: string): (ip: string) => boolean {
-  const list = new BlockList();
-  for (const item of items) {
-    const [net = "", bits] = item.split("/");
-    const family = isIP(net);
-    const most = family === 4 ? 32 : 128;
-    if (!family || (bits !== undefined && !(/^\d+$/.test(bits) && Number(bits) <= most))) {
-      throw new Error(`${variable}: ${JSON.stringify(item)} is neither an address nor a CIDR range such as 10.0.0.0/8`);
-    }
-    list.addSubnet(net, bits === undefined ? most : Number(bits), family === 4 ? "ipv4" : "ipv6");
-  }
-  return (ip) => {
-    const family = isIP(ip);
-    return family !== 0 && list.check(ip, family === 4 ? "ipv4" : "ipv6");
-  };
-}
-
-export const isLoopback = (host: string) => /^(localhost|127(\.\d+){3}|::1|\[::1\])$/i.test(host);
-
 export type AuthSettings = {
   apiKeys: { key: string; scope: Scope }[];
   allowedRanges: string[];
@@ -50,12 +22,15 @@ export type AuthSettings = {
 
 /**
  * Builds the check of one deployment.
+ * @param gateways  addresses that no range lets in: behind a container's own gateway stands everybody
  * @throws Error when a range cannot be read
  */
-export function guard(settings: AuthSettings) {
+export function guard(settings: AuthSettings, gateways = containerGateways()) {
   const keys = settings.apiKeys.map(({ key, scope }) => ({ hash: sha256(key), scope }));
-  const allowed = ranges(settings.allowedRanges, "ALLOWED_IP_RANGES");
-  const trusted = ranges(settings.trustedProxies, "TRUSTED_PROXIES");
+  const listed = ranges(settings.allowedRanges);
+  const outside = ranges(gateways);
+  const allowed = (ip: string) => listed(ip) && !outside(ip);
+  const trusted = ranges(settings.trustedProxies);
 
   /** The client's address: the rightmost hop that is not a trusted proxy; the socket's when it is none itself. */
   const clientIp = (socketIp: string, forwarded: string | null): string => {
@@ -86,6 +61,10 @@ export function guard(settings: AuthSettings) {
 
   /** Without a key only loopback may ask, by a loopback name, and from no other site: else any web page could. */
   const openCaller = (request: Request, ip: string): Caller => {
+    // The name is the client's to write: only the address tells where it is.
+    if (!isLoopback(ip)) {
+      throw new Fault("no_key", "Without API_KEYS this gateway answers only to its own machine.");
+    }
     const host = new URL(request.url).hostname;
     if (!isLoopback(host)) {
       throw new Fault("foreign_origin", `Without API_KEYS this gateway answers only to localhost, not to ${host}.`);

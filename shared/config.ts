@@ -6,6 +6,7 @@ import { Buffer } from "node:buffer";
 import { existsSync, readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { z } from "zod";
+import { rangeFault } from "./addresses.ts";
 import { NAME } from "./jobs.ts";
 import { BUILT_IN, type Operation, operation, Registry } from "./services.ts";
 import { allowance, NOTHING } from "./ssrf.ts";
@@ -41,10 +42,14 @@ const parsed =
       });
 
 export const MAX_DURATION_MS = 30 * 86_400_000;
-const duration = parsed((text) => {
-  const ms = durationMs(text);
-  return ms !== undefined && ms <= MAX_DURATION_MS ? ms : undefined;
-}, "a duration such as 30s, 5m or 2h, at most 30d");
+const durationFrom = (minMs: number, least: string) =>
+  parsed((text) => {
+    const ms = durationMs(text);
+    return ms !== undefined && ms >= minMs && ms <= MAX_DURATION_MS ? ms : undefined;
+  }, `a duration such as 30s, 5m or 2h, ${least}at most 30d`);
+const duration = durationFrom(0, "");
+/** What Redis is to keep for a while, or a lease: 0 would lose it in the step that writes it. */
+const life = durationFrom(1_000, "at least 1s, ");
 const size = parsed(sizeBytes, "a size such as 256KiB, 16MiB or 2GiB");
 const int = (min: number, max: number) =>
   parsed((text) => {
@@ -70,6 +75,12 @@ const list = (fallback = "") =>
         .map((item) => item.trim())
         .filter(Boolean),
     );
+const addresses = list().superRefine((items, ctx) => {
+  for (const item of items) {
+    const fault = rangeFault(item);
+    if (fault) ctx.addIssue(fault);
+  }
+});
 const path = (fallback: string) =>
   z
     .string()
@@ -132,8 +143,8 @@ const ENVIRONMENT = z.object({
   DASHBOARD_HOST: z.string().optional(),
   REDIS_URL: z.string().default("redis://127.0.0.1:6379"),
   API_KEYS: apiKeys,
-  ALLOWED_IP_RANGES: list(),
-  TRUSTED_PROXIES: list(),
+  ALLOWED_IP_RANGES: addresses,
+  TRUSTED_PROXIES: addresses,
   UPLOADS_DIR: path("/uploads"),
   OUTPUT_DIR: path("/output"),
   EXAMPLES_DIR: path("/examples"),
@@ -143,9 +154,9 @@ const ENVIRONMENT = z.object({
   SERVICES: z.string().optional(),
   WORKER_SERVICES: list(),
   WORKER_SLOTS: slots,
-  RESULT_TTL: duration("24h"),
-  FAILURE_TTL: duration("7d"),
-  IDEMPOTENCY_TTL: duration("24h"),
+  RESULT_TTL: life("24h"),
+  FAILURE_TTL: life("7d"),
+  IDEMPOTENCY_TTL: life("24h"),
   RESULT_INLINE_BYTES: size("256KiB"),
   MAX_RESULT_BYTES: size("16MiB"),
   MAX_BODY_BYTES: size("1MiB"),
@@ -162,7 +173,7 @@ const ENVIRONMENT = z.object({
   CALLBACK_RETRY_FOR: duration("24h"),
   PARK_LIMIT: duration("24h"),
   DRAIN_TIMEOUT: duration("30s"),
-  LEASE: duration("30s"),
+  LEASE: life("30s"),
   ALLOW_VOLATILE: flag("0"),
   AUTOSCALE_MIN: int(0, 10_000)("1"),
   AUTOSCALE_MAX: int(1, 10_000)("10"),
@@ -192,12 +203,23 @@ export class ConfigError extends Error {
   }
 }
 
+/** First parts of the gateway's own routes: an operation there would hide them. */
+const RESERVED = new Set(
+  "jobs batches schedules queues workers health livez readyz metrics autoscale docs openapi.json upload download download-from-url create_download_link list_directories".split(
+    " ",
+  ),
+);
+const route = z
+  .string()
+  .regex(/^(?:\/[\w.~-]+)+$/, "must look like /thumbnail: parts of letters, digits and _ . ~ -, no parameters")
+  .refine((text) => !RESERVED.has(text.split("/")[1] as string), "is one of the gateway's own routes");
+
 const serviceFile = z.object({
   operations: z.record(
     z.string().regex(NAME, "a name may have a–z, 0–9 and - only, at most 64"),
     z.strictObject({
       service: z.string().regex(NAME, "a name may have a–z, 0–9 and - only, at most 64").optional(),
-      route: z.string().startsWith("/").optional(),
+      route: route.optional(),
       url: z.url({ protocol: /^https?$/, error: "must be an http(s) URL" }).optional(),
       path: z.string().startsWith("/").optional(),
       summary: z.string().optional(),
@@ -240,11 +262,14 @@ function withServicesFile(builtIn: Operation[], name: string, mistakes: string[]
   const all = new Map(builtIn.map((op) => [op.name, op]));
   for (const [key, entry] of Object.entries(checked.data.operations)) {
     const base = all.get(key);
-    const ms = (value: string | number | undefined, field: string) => {
+    const ms = (value: string | number | undefined, field: string, minMs = 1_000) => {
       if (value === undefined) return undefined;
       const read = durationMs(String(value));
-      if (read === undefined || read > MAX_DURATION_MS) {
-        mistakes.push(`SERVICES.operations.${key}.${field}: must be a duration such as 30s or 2h, at most 30d`);
+      if (read === undefined || read < minMs || read > MAX_DURATION_MS) {
+        const least = minMs > 0 ? "at least 1s, " : "";
+        mistakes.push(
+          `SERVICES.operations.${key}.${field}: must be a duration such as 30s or 2h, ${least}at most 30d, not ${JSON.stringify(value)}`,
+        );
       }
       return read;
     };
@@ -267,7 +292,7 @@ function withServicesFile(builtIn: Operation[], name: string, mistakes: string[]
       slots: entry.slots,
       concurrency: entry.concurrency,
       retries: entry.retries,
-      backoffMs: ms(entry.backoff, "backoff"),
+      backoffMs: ms(entry.backoff, "backoff", 0),
       retry500: entry.retry500,
       retryTimeout: entry.retry_timeout,
       onOrphan: entry.on_orphan,
@@ -314,17 +339,19 @@ export function readConfig(env: Record<string, string | undefined>) {
   } catch (error) {
     mistakes.push(`SERVICES: ${(error as Error).message}`);
   }
-  if (!result.success || mistakes.length) throw new ConfigError(mistakes);
-  const e = result.data;
-  for (const name of [...e.WORKER_SERVICES, ...e.WORKER_SLOTS.keys()]) {
-    if (name !== "*" && !registry.services.has(name)) {
-      mistakes.push(
-        `WORKER_SERVICES, WORKER_SLOTS: no such service ${name}; there are ${[...registry.services.keys()].join(", ")}`,
-      );
+  // Looked at although another variable is wrong: all mistakes are told at once.
+  for (const name of ["WORKER_SERVICES", "WORKER_SLOTS"] as const) {
+    const read = ENVIRONMENT.shape[name].safeParse(given[name]).data ?? [];
+    const unknown = [...(Array.isArray(read) ? read : read.keys())].filter(
+      (service) => service !== "*" && registry.operations.length > 0 && !registry.services.has(service),
+    );
+    if (unknown.length > 0) {
+      const known = [...registry.services.keys()].join(", ");
+      mistakes.push(`${name}: no such service ${unknown.join(", ")}; there are ${known}`);
     }
   }
-  if (e.LEASE < 1_000) mistakes.push("LEASE: must be at least 1s");
-  if (mistakes.length) throw new ConfigError(mistakes);
+  if (!result.success || mistakes.length) throw new ConfigError(mistakes);
+  const e = result.data;
   return {
     port: e.PORT,
     dashboardPort: e.DASHBOARD_PORT,

@@ -43,6 +43,12 @@ export const serviceName = (text: string): ServiceName => {
 export const jobId = (text: string): JobId | undefined => (JOB_ID.test(text) ? (text as JobId) : undefined);
 export const serviceOf = (id: JobId): ServiceName => id.slice(0, id.indexOf("_")) as ServiceName;
 
+/**
+ * Where the large results of a job lie on the volume: one file an attempt, named by its token. The record's token names
+ * the one that counts, so a worker that comes back too late overwrites nothing (I4); the folder goes with the record.
+ */
+export const resultDir = (resultsDir: string, id: JobId) => `${resultsDir}/${serviceOf(id)}/${id}`;
+
 const BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const pool = new Uint8Array(4096);
 let left = 0;

@@ -11,30 +11,19 @@
  *   the call is done, the settle not yet sent    stays in `done` until Redis answers: a settle may be sent twice
  *   the lease was lost and another took the job  the settle reads "lost", or reconcile sees the foreign token: dropped
  */
-import { Buffer } from "node:buffer";
-import { mkdir, rename, writeFile } from "node:fs/promises";
 import { backoffMs, call, type Outcome } from "./call.ts";
-import type { JobError } from "./faults.ts";
 import type { JobId, JobOptions, ServiceName } from "./jobs.ts";
 import type { Operation } from "./services.ts";
+import { MOST_INLINE, type Run, type SettleSettings, Settles } from "./settle.ts";
 import { type Consumer, MORE, type Settle, type Taken } from "./store/consume.ts";
 
-export type LaneSettings = {
+export type LaneSettings = SettleSettings & {
   slots: number;
   concurrency: number;
-  resultTtlMs: number;
-  failureTtlMs: number;
-  resultInlineBytes: number;
   maxResultBytes: number;
-  resultsDir: string;
   parkLimitMs: number;
-  gatewayUrl: string | undefined;
 };
 
-type Run = { job: Taken; started: number; abort: AbortController; why?: "cancel" | "drain" | "lost" };
-
-/** A result above this never goes inline, not even when the volume fails (rule 1: 4 MiB a settle script). */
-const MOST_INLINE = 4 * 1024 * 1024;
 const SETTLE_BATCH = 256;
 
 export class Lane {
@@ -44,6 +33,8 @@ export class Lane {
   /** takes nothing because Redis is nearly full */
   held = false;
   parked: { since: number; reason: string; probes: number } | undefined;
+  /** the service has answered since the lane began, or was last parked */
+  private proven = false;
   private done: Settle[] = [];
   /** the queue may hold jobs: ask; otherwise the blocker waits for them */
   private hungry = true;
@@ -52,11 +43,12 @@ export class Lane {
   /** by performance.now(): a step of the wall clock must not stop a lane */
   private notBefore = 0;
   private reconcileDue = false;
-  /** BLMOVE brought something, but the lane takes nothing now: it goes back, so that another worker has it */
+  /** BLMOVE brought something whose reply did not come: the next turn starts it, or hands it back */
   private stray = false;
   private strangers = new Map<JobId, string>();
   private missing = new Set<JobId>();
   private readonly limits: string;
+  private readonly settles: Settles;
 
   constructor(
     readonly service: ServiceName,
@@ -66,12 +58,18 @@ export class Lane {
     private readonly wait: () => Promise<boolean>,
     private readonly log: (line: string) => void,
   ) {
+    this.settles = new Settles(consumer.worker, settings, log);
     this.limits = [...ops.values()].map((op) => `${op.name}=${op.timeoutMs}`).join(" ");
   }
 
   /** Jobs in hand. */
   get busy(): number {
     return this.running.size;
+  }
+
+  /** Jobs that it may hold: one less while BLMOVE may bring one, unless that one is here already. */
+  private get room(): number {
+    return this.settings.slots - (this.blocking && !this.stray ? 1 : 0);
   }
 
   private get taking(): boolean {
@@ -83,15 +81,14 @@ export class Lane {
     const blocker = this.blocker();
     let failures = 0;
     while (!this.stopped || this.running.size > 0 || this.done.length > 0) {
-      const room =
-        this.taking && this.hungry && this.running.size < this.settings.slots && performance.now() >= this.notBefore;
+      const room = this.taking && this.hungry && this.running.size < this.room && performance.now() >= this.notBefore;
       if (!room && this.done.length === 0 && !this.reconcileDue && !this.stray) {
         await this.idle();
         continue;
       }
       try {
         if (this.reconcileDue) await this.reconcile();
-        else await this.turn(this.taking ? this.settings.slots - (this.blocking ? 1 : 0) : -1);
+        else await this.turn(this.taking ? this.room : -1);
         failures = 0;
       } catch (error) {
         // Settles stay in `done` and go out when Redis is back: nothing is dropped, no call is aborted.
@@ -170,7 +167,7 @@ export class Lane {
       (error) => {
         // Nothing of ours may strand a job: what was not foreseen ends it with an error.
         this.log(`${job.id}: ${error instanceof Error ? error.stack : error}`);
-        this.done.push(this.failed(run, { code: "bad_job", message: String(error), retryable: false }));
+        this.done.push(this.settles.failed(run, { code: "bad_job", message: String(error), retryable: false }));
         this.nudge();
       },
     );
@@ -181,14 +178,14 @@ export class Lane {
     const op = this.ops.get(job.operation);
     if (!op?.url) {
       const message = `This worker does not know the operation ${job.operation}, or no address for it`;
-      return this.redelivered(run, { code: "bad_job", message, retryable: true }, 5_000);
+      return this.settles.redelivered(run, { code: "bad_job", message, retryable: true }, 5_000);
     }
     const options = (job.options ? JSON.parse(job.options) : {}) as JobOptions;
     const outcome = await call({
       service: op.service,
       url: op.url + op.path,
       body: job.payload,
-      headers: this.headers(job, options),
+      headers: this.settles.headers(job, options),
       timeoutMs: options.timeout ?? op.timeoutMs,
       signal: run.abort.signal,
       accepts: op.accepts,
@@ -196,24 +193,8 @@ export class Lane {
       retry500: op.retry500,
       freshConnection: op.onOrphan !== "retry",
     });
-    if (outcome.kind !== "refused" && outcome.kind !== "aborted" && this.parked) this.unpark(true);
+    if (outcome.kind !== "refused" && outcome.kind !== "aborted") this.reached();
     return this.settleOf(run, op, options, outcome);
-  }
-
-  private headers(job: Taken, options: JobOptions): Record<string, string> {
-    const headers: Record<string, string> = {
-      "content-type": "application/json",
-      "x-job-id": job.id,
-      "x-job-attempt": String(job.attempt),
-      "x-job-deadline": new Date(job.deadline).toISOString(),
-      // stable over attempts; a requeue is a new wish, whose answer must not be replayed from a stored failure
-      "idempotency-key": job.run > 0 ? `${job.id}.${job.run}` : job.id,
-    };
-    if (this.settings.gatewayUrl)
-      headers["x-progress-url"] = `${this.settings.gatewayUrl}/jobs/${job.id}/progress?t=${job.token}`;
-    if (options.trace) headers.traceparent = options.trace;
-    if (options.traceState) headers.tracestate = options.traceState;
-    return headers;
   }
 
   /** contract.md §4: which outcome of a call becomes what. */
@@ -221,20 +202,21 @@ export class Lane {
     const { job } = run;
     switch (outcome.kind) {
       case "finished":
-        return this.finished(run, op, outcome);
+        return this.settles.finished(run, op, options, outcome);
       case "failed":
-        if (outcome.error.code === "timeout" && op.retryTimeout) return this.retried(run, op, options, outcome.error);
-        return this.failed(run, outcome.error);
+        if (outcome.error.code === "timeout" && op.retryTimeout)
+          return this.settles.retried(run, op, options, outcome.error);
+        return this.settles.failed(run, outcome.error);
       case "retry":
-        return this.retried(run, op, options, outcome.error, outcome.retryAfterMs);
+        return this.settles.retried(run, op, options, outcome.error, outcome.retryAfterMs);
       case "reset":
         // The service may have run it: only an operation that may run twice is sent again.
-        if (op.onOrphan !== "retry") return this.failed(run, outcome.error);
-        return this.redelivered(run, outcome.error, backoffMs(job.redeliveries + 1, op.backoffMs));
+        if (op.onOrphan !== "retry") return this.settles.failed(run, outcome.error);
+        return this.settles.redelivered(run, outcome.error, backoffMs(job.redeliveries + 1, op.backoffMs));
       case "refused":
         this.park(outcome.error.message, op);
         if (await this.givenUp(job)) {
-          return this.failed(run, { ...outcome.error, code: "service_unreachable", retryable: false });
+          return this.settles.failed(run, { ...outcome.error, code: "service_unreachable", retryable: false });
         }
         return { id: job.id, token: job.token, kind: "return", ttlMs: this.settings.failureTtlMs };
       case "aborted":
@@ -243,84 +225,16 @@ export class Lane {
           token: job.token,
           kind: "return",
           ttlMs: this.settings.failureTtlMs,
-          entry: this.entry(run, "canceled"),
+          entry: this.settles.entry(run, "canceled"),
         };
     }
-  }
-
-  private async finished(run: Run, op: Operation, outcome: Extract<Outcome, { kind: "finished" }>): Promise<Settle> {
-    const { job } = run;
-    const settle: Settle = {
-      id: job.id,
-      token: job.token,
-      kind: "finish",
-      ttlMs: op.resultTtlMs ?? this.settings.resultTtlMs,
-      entry: this.entry(run, "finished"),
-      type: outcome.type,
-      timing: `${Math.round(outcome.timing.firstByteMs)},${Math.round(outcome.timing.lastByteMs)}`,
-    };
-    const size = typeof outcome.result === "string" ? Buffer.byteLength(outcome.result) : outcome.result.byteLength;
-    if (size <= this.settings.resultInlineBytes) return { ...settle, result: outcome.result };
-    try {
-      await this.keep(job.id, outcome.result);
-      return { ...settle, sizeBytes: size };
-    } catch (error) {
-      this.log(`${job.id}: RESULTS_DIR: ${(error as Error).message}`);
-      if (size <= MOST_INLINE) return { ...settle, result: outcome.result };
-      const message = `The answer of ${size} bytes could not be written to RESULTS_DIR: ${(error as Error).message}`;
-      return this.retried(run, op, {}, { code: "result_lost", message, retryable: true });
-    }
-  }
-
-  /** Writes a large result to the volume, whole or not at all. */
-  private async keep(id: JobId, result: string | Uint8Array): Promise<void> {
-    const dir = `${this.settings.resultsDir}/${this.service}`;
-    const temporary = `${dir}/.${id}.${Math.random().toString(36).slice(2)}`;
-    await mkdir(dir, { recursive: true });
-    await writeFile(temporary, result, { flush: true });
-    await rename(temporary, `${dir}/${id}`);
-  }
-
-  private failed(run: Run, error: JobError): Settle {
-    const entry = this.entry(run, error.code, error);
-    return {
-      id: run.job.id,
-      token: run.job.token,
-      kind: "fail",
-      ttlMs: this.settings.failureTtlMs,
-      entry,
-      error: JSON.stringify(error),
-    };
-  }
-
-  private retried(run: Run, op: Operation, options: JobOptions, error: JobError, afterMs?: number): Settle {
-    if (run.job.attempt > (options.retries ?? op.retries)) return this.failed(run, error);
-    const delayMs = afterMs ?? backoffMs(run.job.attempt, options.backoff ?? op.backoffMs);
-    return { ...this.failed(run, error), kind: "retry", delayMs };
-  }
-
-  private redelivered(run: Run, error: JobError, delayMs: number): Settle {
-    return { ...this.failed(run, error), kind: "redeliver", delayMs };
-  }
-
-  private entry(run: Run, outcome: string, error?: JobError): string {
-    const { attempt } = run.job;
-    const message = error?.message.slice(0, 500);
-    return JSON.stringify({
-      attempt,
-      worker: this.consumer.worker,
-      started: run.started,
-      ended: Date.now(),
-      outcome,
-      ...(message ? { message } : {}),
-      ...(error?.http_status ? { http_status: error.http_status } : {}),
-    });
   }
 
   /** The service refuses connections: take nothing, probe with backoff, resume by itself. */
   private park(reason: string, op: Operation): void {
     if (this.parked || this.stopped) return;
     this.parked = { since: Date.now(), reason, probes: 0 };
+    this.proven = false;
     this.log(`${this.service}: parked, ${reason}`);
     void this.consumer.parked(this.service).catch(() => {});
     void this.probe(op);
@@ -339,6 +253,13 @@ export class Lane {
         if (await this.limitPassed().catch(() => false)) this.unpark(false);
       }
     }
+  }
+
+  /** The service answered. The first time it also ends what a worker noted that died while it was parked. */
+  private reached(): void {
+    if (this.parked) this.unpark(true);
+    else if (!this.proven) void this.consumer.unparked(this.service).catch(() => {});
+    this.proven = true;
   }
 
   /** @param reachable  false when only jobs that are due to fail are to be taken */
@@ -393,8 +314,8 @@ export class Lane {
     this.missing = missing;
     // Also while BLMOVE waits: its reply may be lost, and a turn takes from wake whatever brought it there.
     if (waking > 0) {
+      this.stray = true;
       if (this.taking) this.hungry = true;
-      else this.stray = true;
     }
   }
 

@@ -21,9 +21,9 @@ export function pathFault(path: string): string | undefined {
   }
   for (const form of [path, decoded]) {
     if (form.includes("\0") || form.split(/[/\\]/).includes("..")) return "must not contain ..";
-  }
-  if (path.startsWith("/") && !VOLUMES.some((volume) => path === volume || path.startsWith(`${volume}/`))) {
-    return `lies outside ${VOLUMES.join(", ")}`;
+    if (form.startsWith("/") && !VOLUMES.some((volume) => form === volume || form.startsWith(`${volume}/`))) {
+      return `lies outside ${VOLUMES.join(", ")}`;
+    }
   }
   return undefined;
 }
@@ -31,8 +31,10 @@ export function pathFault(path: string): string | undefined {
 /** Every text in `value` under a path such as `clash_sets.*.a.*.file`, with its own path. */
 function textsAt(value: unknown, pattern: string[], at: string[] = []): { path: string; text: string }[] {
   const [head, ...tail] = pattern;
-  if (head === undefined) return typeof value === "string" ? [{ path: at.join("."), text: value }] : [];
+  if (head === undefined && typeof value === "string") return [{ path: at.join("."), text: value }];
   if (typeof value !== "object" || value === null) return [];
+  // a pattern that ends at a list or an object means every text in it
+  if (head === undefined) return Object.entries(value).flatMap(([key, child]) => textsAt(child, [], [...at, key]));
   const entries = head === "*" ? Object.entries(value) : [[head, (value as Record<string, unknown>)[head]] as const];
   return entries.flatMap(([key, child]) => textsAt(child, tail, [...at, key]));
 }

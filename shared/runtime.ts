@@ -46,14 +46,14 @@ export class PortBusy extends Error {}
  * @param port  0 = a free one
  * @throws PortBusy
  */
-export function serve(fetch: Fetch, port: number, hostname: string, maxBodyBytes: number): Server {
+export function serve(fetch: Fetch, port: number, hostname: string): Server {
   try {
     if (bun) {
       const server = bun.serve({
         port,
         hostname,
         idleTimeout: 0, // Bun's 10 s would cut long polls, events and uploads in the middle of a handler
-        maxRequestBodySize: maxBodyBytes,
+        maxRequestBodySize: Number.MAX_SAFE_INTEGER, // Bun's own 413 has no problem in it; each route has its limit
         development: false, // otherwise an exception's page shows source code
         fetch: (request: Request, self: { requestIP(r: Request): { address: string } | null }) =>
           fetch(request, { ip: self.requestIP(request)?.address ?? "" }),

@@ -28,10 +28,11 @@ export type Script<A extends Args, R> = {
 };
 
 const read = (path: string) => readFileSync(new URL(`./lua/${path}.lua`, import.meta.url), "utf8");
-const all = new Map<string, string>();
+const all = new Map<string, { lua: string; args: Args; group: readonly string[] }>();
+const commandOf = (file: string) => `lh_${file.replaceAll("-", "_")}`;
 
-/** Every script that was bound, by command name: what a new connection must know. */
-export const boundScripts = (): ReadonlyMap<string, string> => all;
+/** Every script that was bound, by file. */
+export const boundScripts = (): typeof all => all;
 
 /** Puts a script together: flags, keys, arguments, the pieces it uses, its own text. */
 export function assemble(file: string, args: Args): string {
@@ -76,8 +77,8 @@ export function assemble(file: string, args: Args): string {
  */
 export function script<A extends Args, R>(file: string, args: A, group: readonly string[] = []): Script<A, R> {
   const lua = assemble(file, args);
-  const command = `lh_${file.replaceAll("-", "_")}`;
-  all.set(command, lua);
+  const command = commandOf(file);
+  all.set(file, { lua, args, group });
   const order = Object.keys(args);
   const run = (redis: Connection, root: Key<"string">, values: Values<A>, groups: ScriptValue[] = []): Promise<R> => {
     const send = (redis as unknown as Record<string, (...list: unknown[]) => Promise<R>>)[command];
@@ -89,5 +90,5 @@ export function script<A extends Args, R>(file: string, args: A, group: readonly
 
 /** Teaches a connection all scripts. */
 export function defineScripts(redis: Connection): void {
-  for (const [name, lua] of all) redis.defineCommand(name, { numberOfKeys: 1, lua });
+  for (const [file, { lua }] of all) redis.defineCommand(commandOf(file), { numberOfKeys: 1, lua });
 }

@@ -65,10 +65,12 @@ export function operation(
 }
 
 // The old gateway (pydantic) took "true" for true and "0.01" for 0.01; its clients send such texts.
-const lax = (schema: z.ZodType, convert: (text: string) => unknown) =>
-  z.preprocess((value) => (typeof value === "string" ? convert(value) : value), schema);
-const TRUTHS: Record<string, boolean> = { true: true, false: false, "1": true, "0": false, yes: true, no: false };
-const bool = (fallback: boolean) => lax(z.boolean(), (text) => TRUTHS[text.toLowerCase()] ?? text).default(fallback);
+const TRUTHS = new Map<unknown, boolean>([
+  ...["true", "t", "1", "yes", "y", "on", 1].map((word) => [word, true] as const),
+  ...["false", "f", "0", "no", "n", "off", 0].map((word) => [word, false] as const),
+]);
+const truth = (value: unknown) => TRUTHS.get(typeof value === "string" ? value.toLowerCase() : value) ?? value;
+const bool = (fallback: boolean) => z.preprocess(truth, z.boolean()).default(fallback);
 const asNumber = (text: string) => (text.trim() !== "" && Number.isFinite(Number(text)) ? Number(text) : text);
 const number = (fallback: number, schema: z.ZodNumber = z.number()) =>
   // json.ts keeps digits that a double cannot hold as a raw number; here a double is what the service gets

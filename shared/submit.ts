@@ -44,7 +44,22 @@ const duration = z.union([z.string(), z.number()]).transform((value, ctx) => {
   ctx.addIssue(`must be seconds, or a duration such as 30s, 5m or 2h, at most 30d; not ${JSON.stringify(value)}`);
   return z.NEVER;
 });
-const whole = (min: number, max: number) => z.coerce.number().int().min(min).max(max);
+/** A whole number, also as a query's text; "" is none, though Number("") is 0. */
+const whole = (min: number, max: number) =>
+  z
+    .union(
+      [
+        z.number(),
+        z
+          .string()
+          .regex(/^\d{1,9}$/, "must be a whole number")
+          .transform(Number),
+      ],
+      {
+        error: `must be a whole number from ${min} to ${max}`,
+      },
+    )
+    .pipe(z.int().min(min).max(max));
 const tag = z.string().regex(/^[\w.:/-]{1,64}$/, "a tag may have letters, digits and _ . : / -, at most 64");
 
 /** Options of a job: query parameters of an operation's route, or fields of POST /jobs. Durations become ms. */
@@ -121,6 +136,15 @@ export function faultOf(code: FaultCode, errors: FieldFault[], extra: FaultExtra
   return new Fault(code, `${errors[0]?.path}: ${errors[0]?.message}${more}.`, { ...extra, errors });
 }
 
+/** Options from a query. One that stands twice is refused: which of the two was meant? Only tags add up. */
+export function queryOptions(query: Record<string, string[]>): Options {
+  const errors = Object.entries(query).flatMap(([path, values]) =>
+    values.length > 1 && path !== "tags" ? [{ path, message: "stands more than once" }] : [],
+  );
+  if (errors.length > 0) throw new Fault("invalid", `The query: ${errors[0]?.path} stands more than once.`, { errors });
+  return fit(OPTIONS, Object.fromEntries(Object.entries(query).map(([k, v]) => [k, v.join(",")])), "The query");
+}
+
 /**
  * Builds a job of an operation.
  * @param payload  parsed, not yet checked
@@ -156,6 +180,11 @@ export function newJob(settings: CallbackSettings, op: Operation, payload: unkno
   if (options.timeout === 0) {
     throw new Fault("invalid", "timeout: must be longer than 0.", {
       errors: [{ path: "timeout", message: "must be longer than 0" }],
+    });
+  }
+  if (options.run_at && options.delay !== undefined) {
+    throw new Fault("invalid", "delay: send either delay or run_at, not both.", {
+      errors: [{ path: "delay", message: "not together with run_at" }],
     });
   }
   const kept: JobOptions = {};

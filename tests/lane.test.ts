@@ -1,12 +1,15 @@
 /** One lane over a real Redis and a fake microservice: what a process-level test cannot bring about on purpose. */
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "bun:test";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { z } from "zod";
-import type { JobId } from "../shared/jobs.ts";
+import { type JobId, resultDir } from "../shared/jobs.ts";
 import { Lane, type LaneSettings } from "../shared/lane.ts";
 import { operation } from "../shared/services.ts";
 import { type FakeService, startService } from "./support/service.ts";
 import { until } from "./support/stack.ts";
-import { DAY, KEYS, SERVICE, startStore, type TestStore } from "./support/store.ts";
+import { DAY, KEYS, SERVICE, settle, startStore, type TestStore } from "./support/store.ts";
 
 let s: TestStore;
 let service: FakeService;
@@ -87,6 +90,50 @@ test("a lane whose BLMOVE lost its reply starts what it brought, though BLMOVE s
   await s.redis.client.lmove(KEYS.ready, KEYS.wake(worker.worker), "RIGHT", "LEFT");
   lane.sweep();
   await finished(id);
+});
+
+test("a lane of one slot whose BLMOVE lost its reply starts what it brought, without asking Redis in a loop", async () => {
+  const { lane, worker } = start("w1", { slots: 1 }, () => new Promise(() => {}));
+  running.length = 0;
+  await Bun.sleep(100);
+  const turns = worker.turn.bind(worker);
+  let count = 0;
+  worker.turn = (...args) => {
+    count++;
+    return turns(...args);
+  };
+  const id = await s.submit();
+  await s.redis.client.lmove(KEYS.ready, KEYS.wake(worker.worker), "RIGHT", "LEFT");
+  lane.sweep();
+  await finished(id);
+  await Bun.sleep(200);
+  expect(count).toBeLessThan(6);
+});
+
+test("a worker that comes back too late does not overwrite the result's file (I4)", async () => {
+  const resultsDir = mkdtempSync(join(tmpdir(), "longhaul-lane-"));
+  const { worker } = start("w1", { resultsDir, resultInlineBytes: 10 });
+  const id = await s.submit({ payload: '{"sleep":600,"answer":"from the first call of this job"}' });
+  await started(id);
+  await s.age(worker, 31_000);
+  await worker.reap(SERVICE, worker.worker, rules());
+  const other = s.worker("w2");
+  const [taken] = await other.take(1);
+  mkdirSync(resultDir(resultsDir, id), { recursive: true });
+  const mine = join(resultDir(resultsDir, id), taken!.token);
+  writeFileSync(mine, '"the one that counts"');
+  await other.settle(settle(taken!, "finish", { result: "", sizeBytes: 21 }));
+  await until(() => readdirSync(resultDir(resultsDir, id)).length === 2); // the late one
+  expect((await s.inspector.result(id))?.token).toBe(taken!.token);
+  expect(readFileSync(mine, "utf8")).toBe('"the one that counts"');
+  rmSync(resultsDir, { recursive: true });
+});
+
+test("a note of a worker that died while parked does not make a later short outage look long", async () => {
+  await s.redis.client.hset(KEYS.counts, "parked", Date.now() - 10 * DAY);
+  start("w1");
+  await finished(await s.submit());
+  await until(async () => (await s.redis.client.hexists(KEYS.counts, "parked")) === 0);
 });
 
 test("a lane hands back a job whose take lost its reply", async () => {

@@ -192,11 +192,13 @@ const finished = async (more = {}) => {
 
 test("the sweep strikes an expired record and deletes its file, and keeps the others", async () => {
   await w.register([SERVICE]);
-  const file = (id: JobId) => join(dir, SERVICE, id);
+  const file = (id: JobId) => join(dir, SERVICE, id, "1.w1.x");
   const gone = await finished({ sizeBytes: 3, ttlMs: 1 });
   const kept = await finished({ sizeBytes: 3 });
-  mkdirSync(join(dir, SERVICE), { recursive: true });
-  for (const id of [gone, kept]) writeFileSync(file(id), "abc");
+  for (const id of [gone, kept]) {
+    mkdirSync(join(dir, SERVICE, id), { recursive: true });
+    writeFileSync(file(id), "abc");
+  }
   while (await s.redis.client.exists(KEYS.job(gone))) await Bun.sleep(5);
   await sweep.step(context());
   expect([existsSync(file(gone)), existsSync(file(kept))]).toEqual([false, true]);
@@ -206,8 +208,8 @@ test("the sweep strikes an expired record and deletes its file, and keeps the ot
 test("erase leaves the index entry of a result in a file to the sweep, which deletes the file", async () => {
   await w.register([SERVICE]);
   const id = await finished({ sizeBytes: 3 });
-  mkdirSync(join(dir, SERVICE), { recursive: true });
-  writeFileSync(join(dir, SERVICE, id), "abc");
+  mkdirSync(join(dir, SERVICE, id), { recursive: true });
+  writeFileSync(join(dir, SERVICE, id, "1.w1.x"), "abc");
   expect(await s.producer.erase(id)).toBe("ok");
   expect(await s.state(id)).toBeNull();
   await sweep.step(context());

@@ -1,5 +1,5 @@
 import { rm } from "node:fs/promises";
-import { TERMINAL } from "../jobs.ts";
+import { resultDir, TERMINAL } from "../jobs.ts";
 import type { Clock } from "./clock.ts";
 
 const SLICE = 500;
@@ -22,7 +22,7 @@ export const sweep: Clock = {
           const { seen, gone } = await consumer.expired(service, state, offset);
           // Files first: a crash in between leaves an entry to be swept again, and never an orphaned file.
           if (state === "finished") {
-            await Promise.all(gone.map((id) => rm(`${config.resultsDir}/${service}/${id}`, { force: true })));
+            await Promise.all(gone.map((id) => rm(resultDir(config.resultsDir, id), { force: true, recursive: true })));
           }
           if (gone.length > 0) await consumer.strike(service, state, gone);
           return { seen, gone: gone.length };

@@ -2,7 +2,7 @@
 import { stat } from "node:fs/promises";
 import { allow, type Gateway, idOf, newApp } from "../app.ts";
 import { Fault } from "../faults.ts";
-import { isTerminal, serviceOf } from "../jobs.ts";
+import { isTerminal, resultDir } from "../jobs.ts";
 import { answer } from "../range.ts";
 import { fileBody } from "../runtime.ts";
 import { noJob } from "../store/inspect.ts";
@@ -41,8 +41,8 @@ export function result(gateway: Gateway) {
         body: (start, end) => whole.subarray(start, end) as Uint8Array<ArrayBuffer>,
       });
     }
-    // Built from the id, whose form was checked: no text of a client reaches the path.
-    const path = `${config.resultsDir}/${serviceOf(id)}/${id}`;
+    // Built from the id, whose form was checked, and the record's token: no text of a client reaches the path.
+    const path = `${resultDir(config.resultsDir, id)}/${found.token}`;
     const file = await stat(path).catch(() => undefined);
     if (!file || file.size !== fileBytes) {
       throw new Fault(

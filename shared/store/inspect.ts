@@ -182,9 +182,9 @@ export class Inspector {
   /** What GET /jobs/{id}/result needs. The bytes are there unless they lie in a file. */
   async result(id: JobId) {
     const key = keysOf(serviceOf(id)).job(id);
-    const names = [FIELD.state, FIELD.rev, FIELD.resultType, FIELD.resultSize, FIELD.error, FIELD.result];
+    const names = [FIELD.state, FIELD.rev, FIELD.resultType, FIELD.resultSize, FIELD.error, FIELD.token, FIELD.result];
     const f = await this.ask(() => this.redis.hmgetBuffer(key, ...names));
-    const [state, rev, type, size, error] = f.slice(0, 5).map((value) => value?.toString());
+    const [state, rev, type, size, error, token] = f.slice(0, 6).map((value) => value?.toString());
     if (!state) return undefined;
     return {
       state: state as State,
@@ -192,7 +192,8 @@ export class Inspector {
       type: type ?? "application/json",
       fileBytes: numberOf(size),
       error: isTerminal(state as State) ? json<JobError>(error) : undefined,
-      bytes: f[5] ?? undefined,
+      token: token ?? "",
+      bytes: f[6] ?? undefined,
     };
   }
 

@@ -1,0 +1,124 @@
+/**
+ * What an ended attempt becomes: the words that a lane settles it with, and the file of a large result.
+ * It knows neither when a lane takes nor what else it holds.
+ */
+import { Buffer } from "node:buffer";
+import { mkdir, rename, writeFile } from "node:fs/promises";
+import { backoffMs, type Outcome } from "./call.ts";
+import type { JobError } from "./faults.ts";
+import { type JobOptions, resultDir, type WorkerId } from "./jobs.ts";
+import type { Operation } from "./services.ts";
+import type { Settle, Taken } from "./store/consume.ts";
+
+export type SettleSettings = {
+  resultTtlMs: number;
+  failureTtlMs: number;
+  resultInlineBytes: number;
+  resultsDir: string;
+  gatewayUrl: string | undefined;
+};
+
+/** An attempt in a lane's hands. */
+export type Run = { job: Taken; started: number; abort: AbortController; why?: "cancel" | "drain" | "lost" };
+
+/** A result above this never goes inline, not even when the volume fails (rule 1: 4 MiB a settle script). */
+export const MOST_INLINE = 4 * 1024 * 1024;
+
+export class Settles {
+  constructor(
+    private readonly worker: WorkerId,
+    private readonly settings: SettleSettings,
+    private readonly log: (line: string) => void,
+  ) {}
+
+  /** What the microservice is told beside its payload (contract.md §4). */
+  headers(job: Taken, options: JobOptions): Record<string, string> {
+    const headers: Record<string, string> = {
+      "content-type": "application/json",
+      "x-job-id": job.id,
+      "x-job-attempt": String(job.attempt),
+      "x-job-deadline": new Date(job.deadline).toISOString(),
+      // stable over attempts; a requeue is a new wish, whose answer must not be replayed from a stored failure
+      "idempotency-key": job.run > 0 ? `${job.id}.${job.run}` : job.id,
+    };
+    if (this.settings.gatewayUrl)
+      headers["x-progress-url"] = `${this.settings.gatewayUrl}/jobs/${job.id}/progress?t=${job.token}`;
+    if (options.trace) headers.traceparent = options.trace;
+    if (options.traceState) headers.tracestate = options.traceState;
+    return headers;
+  }
+
+  async finished(
+    run: Run,
+    op: Operation,
+    options: JobOptions,
+    outcome: Extract<Outcome, { kind: "finished" }>,
+  ): Promise<Settle> {
+    const { job } = run;
+    const settle: Settle = {
+      id: job.id,
+      token: job.token,
+      kind: "finish",
+      ttlMs: op.resultTtlMs ?? this.settings.resultTtlMs,
+      entry: this.entry(run, "finished"),
+      type: outcome.type,
+      timing: `${Math.round(outcome.timing.firstByteMs)},${Math.round(outcome.timing.lastByteMs)}`,
+    };
+    const size = typeof outcome.result === "string" ? Buffer.byteLength(outcome.result) : outcome.result.byteLength;
+    if (size <= this.settings.resultInlineBytes) return { ...settle, result: outcome.result };
+    try {
+      await this.keep(job, outcome.result);
+      return { ...settle, sizeBytes: size };
+    } catch (error) {
+      this.log(`${job.id}: RESULTS_DIR: ${(error as Error).message}`);
+      if (size <= MOST_INLINE) return { ...settle, result: outcome.result };
+      const message = `The answer of ${size} bytes could not be written to RESULTS_DIR: ${(error as Error).message}`;
+      return this.retried(run, op, options, { code: "result_lost", message, retryable: true });
+    }
+  }
+
+  /** Writes a large result to the volume, whole or not at all, under the attempt's own name. */
+  private async keep({ id, token }: Taken, result: string | Uint8Array): Promise<void> {
+    const dir = resultDir(this.settings.resultsDir, id);
+    const temporary = `${dir}/.${token}`;
+    await mkdir(dir, { recursive: true });
+    await writeFile(temporary, result, { flush: true });
+    await rename(temporary, `${dir}/${token}`);
+  }
+
+  failed(run: Run, error: JobError): Settle {
+    const entry = this.entry(run, error.code, error);
+    return {
+      id: run.job.id,
+      token: run.job.token,
+      kind: "fail",
+      ttlMs: this.settings.failureTtlMs,
+      entry,
+      error: JSON.stringify(error),
+    };
+  }
+
+  retried(run: Run, op: Operation, options: JobOptions, error: JobError, afterMs?: number): Settle {
+    if (run.job.attempt > (options.retries ?? op.retries)) return this.failed(run, error);
+    const delayMs = afterMs ?? backoffMs(run.job.attempt, options.backoff ?? op.backoffMs);
+    return { ...this.failed(run, error), kind: "retry", delayMs };
+  }
+
+  redelivered(run: Run, error: JobError, delayMs: number): Settle {
+    return { ...this.failed(run, error), kind: "redeliver", delayMs };
+  }
+
+  entry(run: Run, outcome: string, error?: JobError): string {
+    const { attempt } = run.job;
+    const message = error?.message.slice(0, 500);
+    return JSON.stringify({
+      attempt,
+      worker: this.worker,
+      started: run.started,
+      ended: Date.now(),
+      outcome,
+      ...(message ? { message } : {}),
+      ...(error?.http_status ? { http_status: error.http_status } : {}),
+    });
+  }
+}

@@ -1,0 +1,291 @@
+/** What style.md promises of the code's shape, held by a test: nobody else checks it. */
+import { expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { join, normalize } from "node:path";
+import { Glob } from "bun";
+import { readConfig, VARIABLES } from "../shared/config.ts";
+import { FIELD, STATES } from "../shared/jobs.ts";
+import { SERVICE_KEYS } from "../shared/keys.ts";
+import { ALL_SCRIPTS } from "./support/scripts.ts";
+
+const ROOT = new URL("..", import.meta.url).pathname;
+const read = (path: string) => readFileSync(join(ROOT, path), "utf8");
+const glob = (pattern: string) => [...new Glob(pattern).scanSync({ cwd: ROOT })].map(normalize).sort();
+const SOURCES = [...glob("*.ts"), ...glob("shared/**/*.ts")];
+const LUA = glob("shared/lua/*.lua")
+  .map((path) => path.slice("shared/lua/".length, -".lua".length))
+  .sort();
+
+// ---- scripts
+
+/** The lines of the comment at a script's head. */
+const header = (lua: string) => {
+  const lines = lua.split("\n").filter((line) => !line.startsWith("--@"));
+  const end = lines.findIndex((line) => !line.startsWith("--"));
+  return lines.slice(0, end).map((line) => line.replace(/^-- ?/, ""));
+};
+
+/** `ARGV[n] name type` lines, and the names of the repeated group. */
+const documented = (lua: string) => {
+  const lines = header(lua);
+  const named: [n: number, name: string, type: string][] = [];
+  let group: string[] = [];
+  lines.forEach((line, i) => {
+    const one = /^ARGV\[(\d+)\] +(\w+) +(text|int)\b/.exec(line);
+    if (one) named.push([Number(one[1]), one[2] as string, one[3] as string]);
+    const rest = /^ARGV\[(\d+)…\] repeated(?:, \w+)?: (.*)$/.exec(line);
+    if (rest) {
+      named.push([Number(rest[1]), "…", ""]);
+      let text = rest[2] as string;
+      for (let j = i + 1; /^ {9}/.test(lines[j] ?? ""); j++) text += ` ${lines[j]?.trim()}`;
+      group = text
+        .replace(/\([^)]*\)|;.*/g, "")
+        .split(",")
+        .map((name) => name.trim())
+        .filter(Boolean);
+    }
+  });
+  return { named, group };
+};
+
+test("every .lua file is bound to a function, and every binding has its file", () => {
+  expect([...ALL_SCRIPTS.keys()].sort()).toEqual(LUA);
+});
+
+test("the header of each script lists ARGV exactly as its binding: names, order, types, the repeated group", () => {
+  for (const [file, { args, group }] of ALL_SCRIPTS) {
+    const { named, group: told } = documented(read(`shared/lua/${file}.lua`));
+    const expected = Object.entries(args).map(([name, type], i) => [i + 1, name, type]);
+    if (group.length > 0) expected.push([expected.length + 1, "…", ""]);
+    expect([file, named as unknown[]]).toEqual([file, expected]);
+    expect([file, told]).toEqual([file, [...group]]);
+  }
+});
+
+test("each script says its name, its purpose, its key and its reply", () => {
+  for (const file of LUA) {
+    const lines = header(read(`shared/lua/${file}.lua`));
+    expect([file, lines[0]?.startsWith(`${file}: `)]).toEqual([file, true]);
+    expect([file, lines.includes("KEYS[1] root")]).toEqual([file, true]);
+    expect([file, lines.some((line) => /^reply\b/.test(line))]).toEqual([file, true]);
+  }
+});
+
+test("every word that a header gives as a reply is returned by the script", () => {
+  let words = 0;
+  for (const [file, { lua }] of ALL_SCRIPTS) {
+    const lines = header(read(`shared/lua/${file}.lua`));
+    const section = lines.slice(lines.findIndex((line) => /^reply\b/.test(line)));
+    const code = lua.replace(/--.*$/gm, "");
+    for (const line of section.slice(0, section.indexOf(""))) {
+      // a word stands first in its line, or after "|"; quotes elsewhere are explanations
+      for (const [, word] of line.matchAll(/(?:^reply +|^ +|\| )"([a-z]+)"/g)) {
+        words++;
+        expect([file, word, code.includes(`'${word}'`)]).toEqual([file, word as string, true]);
+      }
+    }
+  }
+  expect(words).toBeGreaterThan(15);
+});
+
+test("every reply that a script returns as a word stands in its header", () => {
+  for (const file of LUA) {
+    const lua = read(`shared/lua/${file}.lua`);
+    const text = header(lua).join("\n");
+    for (const [, word] of lua.matchAll(/^\s*(?:if .* then )?return '([a-z]+)'/gm)) {
+      expect([file, word, text.includes(`"${word}"`)]).toEqual([file, word as string, true]);
+    }
+  }
+});
+
+test("scripts use keys by K only, each of them known, and no key string of their own", () => {
+  for (const path of glob("shared/lua/**/*.lua")) {
+    const code = read(path).replace(/--.*$/gm, "");
+    for (const [, name] of code.matchAll(/\bK\.(\w+)/g)) expect([path, name! in SERVICE_KEYS]).toEqual([path, true]);
+    const strings = [...code.matchAll(/'(lh:[^']*)'/g)].map((m) => m[1]);
+    // channels are global, and Redis knows no types for them
+    for (const text of strings) expect([path, text]).toEqual([path, expect.stringMatching(/^lh:(events|cancels)$/)]);
+  }
+});
+
+test("a suffix is added only to a key whose name ends in a colon", () => {
+  for (const path of glob("shared/lua/**/*.lua")) {
+    const code = read(path).replace(/--.*$/gm, "");
+    for (const [, name] of code.matchAll(/\bK\.(\w+) \.\./g)) {
+      const [, text] = SERVICE_KEYS[name as keyof typeof SERVICE_KEYS];
+      expect([path, name, text.endsWith(":")]).toEqual([path, name as string, true]);
+    }
+  }
+});
+
+test("numbers reach a script by the prelude only: no script reads ARGV[n] by number", () => {
+  for (const [file, { lua, args }] of ALL_SCRIPTS) {
+    expect([file, /ARGV\[\d/.test(read(`shared/lua/${file}.lua`).replace(/--.*$/gm, ""))]).toEqual([file, false]);
+    Object.entries(args).forEach(([, type], i) => {
+      expect([file, i, lua.includes(`tonumber(ARGV[${i + 1}])`)]).toEqual([file, i, type === "int"]);
+    });
+  }
+});
+
+test("fields of a record: every name is short and unique, and every state is known to Lua as it is spelled", () => {
+  const names = Object.values(FIELD);
+  expect(new Set(names).size).toBe(names.length);
+  for (const name of names) expect(name.length).toBeLessThanOrEqual(3);
+  const lua = glob("shared/lua/**/*.lua").map(read).join("\n");
+  for (const state of STATES.filter((state) => state !== "deferred")) expect(lua).toContain(`'${state}'`);
+});
+
+// ---- imports
+
+/** Which layer a file is of: it may import its own and those before it. */
+const LAYERS: [RegExp, string][] = [
+  [/^shared\/(faults|addresses|version|runtime|answer)\.ts$/, "leaf"],
+  [/^shared\/jobs\.ts$/, "jobs"],
+  [/^shared\/keys\.ts$/, "keys"],
+  [/^shared\/services\.ts$/, "services"],
+  [/^shared\/config\.ts$/, "config"],
+  [/^shared\/script\.ts$/, "script"],
+  [/^shared\/store\//, "store"],
+  [/^shared\/[\w-]+\.ts$/, "shared"],
+  [/^shared\/(routes|clocks)\//, "mounted"],
+  [/^(gateway|worker)\.ts$/, "entry"],
+];
+const rank = (path: string) => LAYERS.findIndex(([pattern]) => pattern.test(path));
+const importsOf = (path: string) =>
+  [...read(path).matchAll(/\bfrom "(\.[^"]+)"/g)].map((m) => join(path, "..", m[1] as string));
+const OURS = SOURCES.filter((path) => rank(path) >= 0);
+
+test("imports flow one way: faults → jobs → keys → services → config → script → store → shared → mounted → entries", () => {
+  for (const path of OURS) {
+    for (const target of importsOf(path)) {
+      expect([path, target, rank(target) <= rank(path)]).toEqual([path, target, true]);
+    }
+  }
+});
+
+test("no import cycle among values", () => {
+  const edges = new Map(
+    OURS.map((path) => [
+      path,
+      [...read(path).matchAll(/^import (?!type\b)[^;]*? from "(\.[^"]+)"/gm)].map((m) =>
+        join(path, "..", m[1] as string),
+      ),
+    ]),
+  );
+  const done = new Set<string>();
+  const walk = (path: string, trail: string[]): void => {
+    if (trail.includes(path)) throw new Error(`a cycle: ${[...trail, path].join(" → ")}`);
+    if (done.has(path)) return;
+    for (const next of edges.get(path) ?? []) walk(next, [...trail, path]);
+    done.add(path);
+  };
+  for (const path of OURS) walk(path, []);
+});
+
+test("entries import no entry; routes and clocks import none of their own kind, but for the index", () => {
+  for (const path of OURS) {
+    for (const target of importsOf(path)) {
+      expect([path, /^(gateway|worker|up)\.ts$/.test(target)]).toEqual([path, false]);
+      const folder = /^shared\/(routes|clocks)\//.exec(path)?.[0];
+      if (!folder || /\/index\.ts$/.test(path)) continue;
+      const sibling = target.startsWith("shared/routes/") || target.startsWith("shared/clocks/");
+      const shape = /^shared\/clocks\/(clock|watch)\.ts$/.test(target); // what every clock is given
+      expect([path, target, sibling && !shape]).toEqual([path, target, false]);
+    }
+  }
+});
+
+const code = (path: string) =>
+  read(path)
+    .replace(/\/\*[\s\S]*?\*\//g, "")
+    .replace(/^\s*\/\/.*$/gm, "");
+
+test("only the store binds scripts and speaks Redis; the gateway and the routes hold no key and no command", () => {
+  const commands =
+    /\bredis\.(?!on\b|once\b|status\b)\w+\(|\.(?:hset|hget|hmget|hgetall|zadd|zrange|sadd|lpush|blmove|evalsha|eval|publish)\(/;
+  for (const path of OURS.filter((path) => !path.startsWith("shared/store/") && path !== "shared/script.ts")) {
+    expect([path, /\bscript(?:<|\()/.test(code(path))]).toEqual([path, false]);
+    if (path === "worker.ts") continue; // its own connections: client names, subscriptions
+    expect([path, commands.exec(code(path))?.[0]]).toEqual([path, undefined]);
+  }
+});
+
+test("key strings stand in keys.ts only", () => {
+  for (const path of OURS.filter((path) => path !== "shared/keys.ts")) {
+    expect([path, /["'`]lh:/.exec(code(path))?.[0]]).toEqual([path, undefined]);
+  }
+});
+
+test("what must not know HTTP status, Redis, or the environment does not", () => {
+  expect(code("shared/services.ts")).not.toMatch(/process\.env|ioredis/);
+  expect(code("shared/call.ts")).not.toMatch(/ioredis|store\//);
+  expect(code("shared/jobs.ts")).not.toMatch(/ioredis|fetch\(/);
+  for (const path of glob("shared/store/*.ts"))
+    expect([path, /process\.env|\.status = |Response\(/.test(code(path))]).toEqual([path, false]);
+  for (const path of OURS.filter((path) => !/^(gateway|worker)\.ts$|runtime\.ts$/.test(path))) {
+    expect([path, /process\.env/.test(code(path))]).toEqual([path, false]);
+  }
+});
+
+// ---- size
+
+const physical = (path: string) => read(path).split("\n").length - 1;
+/** Lines that are neither blank nor comment: comments are wanted, so they do not count against the kernel. */
+const solid = (path: string) => {
+  const comment = path.endsWith(".lua") ? /^\s*--/ : /^\s*(\/\/|\/\*|\*)/;
+  return read(path)
+    .split("\n")
+    .filter((line) => line.trim() !== "" && !comment.test(line)).length;
+};
+
+test("no file has 400 lines", () => {
+  for (const path of [...SOURCES, ...glob("shared/lua/**/*.lua"), ...glob("tests/*.ts"), ...glob("up/*.ts")]) {
+    expect([path, physical(path) < 400]).toEqual([path, true]);
+  }
+});
+
+/**
+ * What decides a job's fate: the scripts of its life, the verbs that send them, and the lane that makes the calls.
+ * Clocks and routes are mounted beside it; the entries, the HTTP call and what only reads or shows are its edges.
+ */
+const CORE = [
+  ...["submit", "turn", "cancel", "requeue", "erase", "beat"].map((name) => `shared/lua/${name}.lua`),
+  ...glob("shared/lua/lib/*.lua"),
+  ...["produce", "consume"].map((name) => `shared/store/${name}.ts`),
+  ...["lane", "settle"].map((name) => `shared/${name}.ts`),
+];
+
+test("the core, with its Lua, has at most 1,200 lines of code", () => {
+  const sizes = CORE.map((path) => [path, solid(path)] as const);
+  const sum = sizes.reduce((total, [, lines]) => total + lines, 0);
+  expect([sum <= 1_200, sum <= 1_200 ? "" : JSON.stringify(sizes)]).toEqual([true, ""]);
+});
+
+// ---- README
+
+const rows = read("README.md")
+  .split("\n")
+  .filter((line) => /^\| `[A-Z][A-Z0-9_]+`/.test(line));
+const cells = rows.map((row) => row.split(/(?<!\\)\|/).map((cell) => cell.trim()));
+
+test.if(rows.length > 0)("README's table of configuration names exactly the variables that are read", () => {
+  const names = cells.flatMap((cell) =>
+    [...(cell[1] as string).matchAll(/`([A-Z0-9_]+)`/g)].map((m) => m[1] as string),
+  );
+  expect(names.sort()).toEqual([...VARIABLES].sort());
+});
+
+test.if(rows.length > 0)("README's defaults are the defaults", () => {
+  const plain = { ...readConfig({}), registry: undefined };
+  let compared = 0;
+  for (const cell of cells) {
+    const names = [...(cell[1] as string).matchAll(/`([A-Z0-9_]+)`/g)].map((m) => m[1] as string);
+    const values = (cell[2] as string).split(" · ");
+    if (names.length !== values.length || values.some((text) => text === "–" || /[ `]/.test(text))) continue;
+    names.forEach((name, i) => {
+      compared++;
+      expect([name, { ...readConfig({ [name]: values[i] }), registry: undefined }]).toEqual([name, plain]);
+    });
+  }
+  expect(compared).toBeGreaterThan(15);
+});
