@@ -10,7 +10,7 @@ import { guard, isLoopback } from "./shared/auth.ts";
 import { type Config, ConfigError, readConfig } from "./shared/config.ts";
 import { Fault } from "./shared/faults.ts";
 import { health } from "./shared/health.ts";
-import { type JobId, serviceName } from "./shared/jobs.ts";
+import type { JobId } from "./shared/jobs.ts";
 import { parseJson } from "./shared/json.ts";
 import { answers } from "./shared/metrics.ts";
 import { problem } from "./shared/problem.ts";

@@ -3,7 +3,8 @@ import { afterAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { ConfigError, durationMs, readConfig, sizeBytes } from "../shared/config.ts";
+import { ConfigError, readConfig } from "../shared/config.ts";
+import { durationMs, sizeBytes } from "../shared/units.ts";
 
 const dir = mkdtempSync(join(tmpdir(), "longhaul-config-"));
 afterAll(() => rmSync(dir, { recursive: true, force: true }));

@@ -6,7 +6,7 @@
 -- ARGV[1] state  text  committed | aborted
 -- ARGV[2] age    int   ms; a younger one is left alone; 0 = whatever its age
 --
--- reply "committed" | "aborted"  what it is now, by this or by an earlier sending
+-- reply state       what it is now, by this or by an earlier sending: committed or aborted
 --       "preparing"  too young; nothing written
 --       "gone"       no such record: it was never opened, or given up long ago; nothing written
 --
