@@ -4,12 +4,12 @@ import { createHash } from "node:crypto";
 import { z } from "zod";
 import type { Caller } from "./auth.ts";
 import { type CallbackSettings, checkCallback } from "./callback.ts";
-import { durationMs, MAX_DURATION_MS } from "./config.ts";
 import { Fault, type FaultCode, type FaultExtra, type FieldFault } from "./faults.ts";
 import { type JobOptions, newJobId, serviceName } from "./jobs.ts";
 import { checkFiles } from "./paths.ts";
 import type { Operation } from "./services.ts";
 import type { NewJob } from "./store/produce.ts";
+import { durationMs, MAX_DURATION_MS } from "./units.ts";
 
 /** Reads a body with a limit that holds whatever Content-Length says. @throws Fault too_large, not_json */
 export async function readBody(request: Request, maxBytes: number): Promise<Uint8Array> {

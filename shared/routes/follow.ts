@@ -1,12 +1,12 @@
 /** Long polls and server-sent events: a client follows one job without asking again and again. */
 import { streamSSE } from "hono/streaming";
 import { allow, type Gateway, idOf, newApp } from "../app.ts";
-import { durationMs } from "../config.ts";
 import { Fault } from "../faults.ts";
 import { isTerminal } from "../jobs.ts";
 import { forecast, statusText } from "../show.ts";
 import { noJob } from "../store/inspect.ts";
 import { LOOK_MS, Wakes } from "../store/wakes.ts";
+import { durationMs } from "../units.ts";
 
 /** ms; a longer wait is cut to this, and Preference-Applied says so. Proxies cut silent requests after about as long. */
 const MAX_WAIT_MS = 60_000;

@@ -3,12 +3,12 @@ import { createHash } from "node:crypto";
 import type { Context } from "hono";
 import { z } from "zod";
 import { allow, type Env, type Gateway, newApp } from "../app.ts";
-import { durationMs } from "../config.ts";
 import { Fault } from "../faults.ts";
 import { type JobId, jobId, NAME, random62, type ServiceName, STATES, serviceName, serviceOf } from "../jobs.ts";
 import { parseJson } from "../json.ts";
 import { ACTIONS, type BulkPart, MOST_IDS, Operator, type Order } from "../store/operate.ts";
 import { fit, readBody } from "../submit.ts";
+import { durationMs } from "../units.ts";
 
 /** ms that a request itself carries out what it asked for; the clocks do the rest. A small wish is done at once. */
 const AT_ONCE_MS = 250;
