@@ -14,7 +14,7 @@ import type { JobId } from "./shared/jobs.ts";
 import { parseJson } from "./shared/json.ts";
 import { answers } from "./shared/metrics.ts";
 import { problem } from "./shared/problem.ts";
-import { dashboard, routes } from "./shared/routes/index.ts";
+import { dashboard, edge, routes, sealed } from "./shared/routes/index.ts";
 import { PortBusy, RUNTIME, type Server, serve } from "./shared/runtime.ts";
 import type { Connection } from "./shared/script.ts";
 import type { Operation } from "./shared/services.ts";
@@ -31,6 +31,7 @@ type C = Context<Env>;
 export function gatewayApp(gateway: Gateway, warnings: () => string[] = () => []) {
   const { config, producer, inspector } = gateway;
   const app = newApp();
+  edge(app, gateway);
 
   for (const op of config.registry.operations) app.post(op.route, (c) => submit(c, op));
   app.get("/jobs/:id/status", async (c) => {
@@ -177,7 +178,7 @@ async function main(): Promise<void> {
   const gateway = assemble(config, redis, ending.signal);
   const app = gatewayApp(gateway, () => warnings);
   const counted = async (request: Request, env: Env["Bindings"]) =>
-    answers.count(request.method, await app.fetch(request, env));
+    answers.count(request.method, sealed(await app.fetch(request, env)));
   const servers: Server[] = [serve(counted, config.port, config.host)];
   if (config.dashboardPort !== 0) {
     const board = dashboard(gateway, app);

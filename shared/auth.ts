@@ -18,6 +18,8 @@ export type AuthSettings = {
   apiKeys: { key: string; scope: Scope }[];
   allowedRanges: string[];
   trustedProxies: string[];
+  /** other sites whose pages may ask */
+  corsOrigins?: string[];
 };
 
 /**
@@ -70,7 +72,8 @@ export function guard(settings: AuthSettings, gateways = containerGateways()) {
       throw new Fault("foreign_origin", `Without API_KEYS this gateway answers only to localhost, not to ${host}.`);
     }
     const origin = request.headers.get("origin");
-    if (origin && !(URL.canParse(origin) && isLoopback(new URL(origin).hostname))) {
+    const own = origin && URL.canParse(origin) && isLoopback(new URL(origin).hostname);
+    if (origin && !own && !settings.corsOrigins?.includes(origin)) {
       throw new Fault("foreign_origin", "Without API_KEYS requests from another site are refused.");
     }
     return { scope: "admin", key: "open", ip };

@@ -9,7 +9,7 @@ import { rangeFault } from "./addresses.ts";
 import { BUILT_IN, Registry } from "./services.ts";
 import { told, withServicesFile } from "./services-file.ts";
 import { allowance, NOTHING } from "./ssrf.ts";
-import { durationMs, MAX_DURATION_MS, sizeBytes } from "./units.ts";
+import { durationMs, MAX_DURATION_MS, sizeBytes, UNITS } from "./units.ts";
 
 const parsed =
   <T>(read: (text: string) => T | undefined, expected: string) =>
@@ -97,6 +97,21 @@ const webhookSecrets = list().transform((items, ctx) =>
   }),
 );
 
+/** `100/s`, `1000/m`: requests of one key. */
+const rate = parsed((text) => {
+  const m = /^(\d{1,9})\s*\/\s*(s|m|h)$/.exec(text.trim());
+  if (text.trim() === "" || text.trim() === "0") return null;
+  return m && Number(m[1]) > 0 ? { requests: Number(m[1]), perMs: UNITS[m[2] as string] as number } : undefined;
+}, "a rate such as 100/s, 1000/m or 5000/h, or 0 for none");
+
+const origins = list().transform((items, ctx) => {
+  for (const item of items) {
+    if (URL.canParse(item) && /^https?:\/\//.test(item) && new URL(item).origin === item) continue;
+    ctx.addIssue(`must be origins such as https://app.example.com, not ${JSON.stringify(item)}`);
+  }
+  return items;
+});
+
 const allowed = (variable: string) =>
   list().transform((items, ctx) => {
     try {
@@ -127,6 +142,8 @@ const ENVIRONMENT = z.object({
   API_KEYS: apiKeys,
   ALLOWED_IP_RANGES: addresses,
   TRUSTED_PROXIES: addresses,
+  RATE_LIMIT: rate("0"),
+  CORS_ORIGINS: origins,
   UPLOADS_DIR: path("/uploads"),
   OUTPUT_DIR: path("/output"),
   EXAMPLES_DIR: path("/examples"),
@@ -238,6 +255,8 @@ export function readConfig(env: Record<string, string | undefined>) {
     apiKeys: e.API_KEYS,
     allowedRanges: e.ALLOWED_IP_RANGES,
     trustedProxies: e.TRUSTED_PROXIES,
+    rateLimit: e.RATE_LIMIT,
+    corsOrigins: e.CORS_ORIGINS,
     uploadsDir: e.UPLOADS_DIR,
     outputDir: e.OUTPUT_DIR,
     examplesDir: e.EXAMPLES_DIR,

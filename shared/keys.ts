@@ -125,3 +125,5 @@ export const GLOBAL = {
 export const batchKey = (id: BatchId) => `lh:{batch:${id}}` as Key<"hash">;
 /** What an Idempotency-Key stands for that came with a batch: "<batch id> <body hash>". */
 export const batchNameKey = (hash: string) => `lh:{batch-name:${hash}}` as Key<"string">;
+/** The rate of one caller: a key's hash, or "ip:<address>". */
+export const rateKey = (caller: string) => `lh:{rate:${caller}}` as Key<"string">;

@@ -1,6 +1,5 @@
-/** Durations and sizes as a person types them. */
-
-const UNITS: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+/** Durations and sizes as people type them. */
+export const UNITS: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
 /** "30s", "5m", "2h", "1d", "250ms", or a number of seconds → ms; undefined when it is none. */
 export function durationMs(text: string): number | undefined {

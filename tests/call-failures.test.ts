@@ -60,7 +60,7 @@ describe("after", () => {
   });
 });
 
-underBoth(({ runtime, start, client, call }: Rows) => {
+underBoth(({ runtime, client, call }: Rows) => {
   describe("cut_short", () => {
     const cuts: Record<string, (socket: Socket) => void> = {
       "RST within the body": (socket) => {

@@ -17,7 +17,7 @@ import {
 } from "./fixtures/call-harness.ts";
 import { http, JSON_TYPE, type RawServer } from "./fixtures/raw-server.ts";
 
-underBoth(({ runtime, start, client, call }: Rows) => {
+underBoth(({ client, call }: Rows) => {
   describe("2xx", () => {
     test("keeps JSON exactly as received: digits, spaces, __proto__, escapes", async () => {
       const body =

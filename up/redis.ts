@@ -36,8 +36,12 @@ export async function silence(url: string, timeoutMs = 3_000): Promise<string | 
   }
 }
 
-/** @throws Trouble when the Redis that the user named does not answer */
+/**
+ * Of one server only: what Sentinel or Cluster says is for gateway and worker to find out.
+ * @throws Trouble when the Redis that the user named does not answer
+ */
 export async function given(url: string): Promise<void> {
+  if (!/^(rediss?|valkeys?):\/\//.test(url)) return;
   const why = await silence(url);
   if (why === undefined) return;
   const shown = url.replace(/\/\/[^/]*@/, "//…@"); // the password is nobody's business

@@ -4,6 +4,7 @@ import type { Env, Gateway } from "../app.ts";
 import { batches } from "./batches.ts";
 import { dashboard } from "./dashboard.ts";
 import { deliveries } from "./deliveries.ts";
+import { edge, sealed } from "./edge.ts";
 import { follow } from "./follow.ts";
 import { jobs } from "./jobs.ts";
 import { list } from "./list.ts";
@@ -23,4 +24,4 @@ export const routes: ((gateway: Gateway) => Hono<Env>)[] = [
   progress,
   result,
 ];
-export { dashboard };
+export { dashboard, edge, sealed };

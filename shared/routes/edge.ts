@@ -1,0 +1,90 @@
+/** What stands before every route: CORS and rate limits where they are configured, and headers that cost nothing. */
+import type { Hono } from "hono";
+import { cors } from "hono/cors";
+import { plainIp } from "../addresses.ts";
+import type { Env, Gateway } from "../app.ts";
+import { Fault } from "../faults.ts";
+import { take } from "../store/rate.ts";
+import { within } from "../store/redis.ts";
+
+/** Asked by probes and by browsers, without a key. */
+const OPEN = /^\/(health|livez|readyz|openapi\.json|docs|download)(\/|$)/;
+/** ms; a limit that cannot be asked lets through: the route itself will tell what is wrong. */
+const ANSWER_MS = 500;
+
+/** Puts the layers on an app. Without settings there are none, and no request pays for them. */
+export function edge(app: Hono<Env>, gateway: Gateway): void {
+  const { config, guard, inspector } = gateway;
+  if (config.corsOrigins.length > 0) {
+    app.use(
+      "*",
+      cors({
+        origin: config.corsOrigins,
+        allowMethods: ["GET", "HEAD", "POST", "PUT", "DELETE"],
+        allowHeaders: [
+          "Authorization",
+          "Content-Type",
+          "Idempotency-Key",
+          "If-None-Match",
+          "Last-Event-ID",
+          "Prefer",
+          "Range",
+          "Traceparent",
+          "Tracestate",
+          "X-API-Key",
+        ],
+        exposeHeaders: [
+          "Accept-Ranges",
+          "Content-Range",
+          "ETag",
+          "Idempotent-Replayed",
+          "Link",
+          "Location",
+          "Preference-Applied",
+          "Retry-After",
+        ],
+        maxAge: 600,
+      }),
+    );
+  }
+  const { rateLimit } = config;
+  if (!rateLimit) return;
+  app.use("*", async (c, next) => {
+    if (OPEN.test(c.req.path)) return next();
+    const waitMs = await within(ANSWER_MS, take(inspector.redis, callerOf(c.req.raw, c.env), rateLimit)).catch(() => 0);
+    if (waitMs > 0) {
+      throw new Fault(
+        "rate_limited",
+        `More than ${rateLimit.requests} requests in ${rateLimit.perMs / 1_000} s (RATE_LIMIT); slow down.`,
+        { retryAfterS: waitMs / 1_000 },
+      );
+    }
+    return next();
+  });
+
+  /** Whoever has no valid key shares the rate of its address, so that guessing keys is slow too. */
+  function callerOf(request: Request, env: Env["Bindings"]): string {
+    const ip = guard.clientIp(env?.ip ?? "", request.headers.get("x-forwarded-for"));
+    try {
+      const { key } = env?.caller ?? guard.check(request, env?.ip ?? "", "read");
+      return key === "open" ? `ip:${plainIp(ip)}` : key;
+    } catch {
+      return `ip:${plainIp(ip)}`;
+    }
+  }
+}
+
+/** Adds what every answer of this gateway carries, unless its route has said otherwise. */
+export function sealed(response: Response): Response {
+  try {
+    const { headers } = response;
+    if (!headers.has("x-content-type-options")) headers.set("x-content-type-options", "nosniff");
+    if (!headers.has("referrer-policy")) headers.set("referrer-policy", "no-referrer");
+    if (!headers.has("content-security-policy")) {
+      headers.set("content-security-policy", "default-src 'none'; frame-ancestors 'none'");
+    }
+    return response;
+  } catch {
+    return sealed(new Response(response.body, response)); // a redirect's headers cannot be changed
+  }
+}
