@@ -16,7 +16,7 @@ import { GLOBAL } from "./shared/keys.ts";
 import { Lane } from "./shared/lane.ts";
 import { liftCallCap, RUNTIME } from "./shared/runtime.ts";
 import { Consumer } from "./shared/store/consume.ts";
-import type { WorkerInfo } from "./shared/store/inspect.ts";
+import { MOST_RUNS, type WorkerInfo } from "./shared/store/inspect.ts";
 import { checkRedis, connect, info, UnfitRedis } from "./shared/store/redis.ts";
 import { VERSION } from "./shared/version.ts";
 
@@ -129,6 +129,12 @@ const describe = (): WorkerInfo => ({
       {
         slots: lane.settings.slots,
         busy: lane.busy,
+        // a map keeps the order of insertion: the longest running first
+        runs: [...lane.running.values().take(MOST_RUNS)].map(({ job, started }) => ({
+          id: job.id,
+          op: job.operation,
+          since: started,
+        })),
         ...(lane.parked ? { parked: lane.parked.reason, since: lane.parked.since } : {}),
       },
     ]),

@@ -1,120 +1,65 @@
-// The plain first page: reads /state.json every two seconds and writes text nodes, never markup.
-const main = document.getElementById("main");
-const live = document.getElementById("live");
+// The dashboard's entry: one state, one source of it, one page drawn from it. Timers and fetches live in lib/ only.
+import { render } from "preact";
+import { actions } from "./lib/actions.js";
+import { html } from "./lib/html.js";
+import { loader } from "./lib/load.js";
+import { parse } from "./lib/route.js";
+import { source } from "./lib/source.js";
+import { initial, makeStore } from "./lib/store.js";
+import { Shell } from "./parts/shell.js";
 
-/** An element with attributes and children; texts become text nodes, so nothing a job says can be markup. */
-function el(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  node.append(...children.map((child) => (child instanceof Node ? child : String(child ?? ""))));
-  return node;
-}
-const table = (caption, heads, rows, empty) =>
-  el(
-    "section",
-    {},
-    el("h2", {}, caption),
-    rows.length === 0
-      ? el("p", { class: "empty" }, empty)
-      : el(
-          "div",
-          { class: "scroll" },
-          el(
-            "table",
-            {},
-            el("thead", {}, el("tr", {}, ...heads.map((head) => el("th", { scope: "col" }, head)))),
-            el("tbody", {}, ...rows.map((cells) => el("tr", {}, ...cells.map((cell) => el("td", {}, cell))))),
-          ),
-        ),
-  );
-const time = (ms) =>
-  ms
-    ? el(
-        "time",
-        { datetime: new Date(ms).toISOString(), title: new Date(ms).toISOString() },
-        new Date(ms).toLocaleTimeString(),
-      )
-    : "";
-const word = (text, kind) => el("span", { class: `word ${kind}` }, text);
+const root = document.getElementById("app");
+root.replaceChildren();
+const store = makeStore(initial(), (state) => render(html`<${Shell} state=${state} />`, root));
+const { load, enter, refresh, follow } = loader(store);
 
-function show(state) {
-  main.replaceChildren(
-    table(
-      "Queues",
-      ["service", "stands", "queued", "scheduled", "started", "finished", "failed", "canceled", "slots"],
-      state.services.map((s) => [
-        s.service,
-        word(s.standing.text, s.standing.word),
-        s.queued,
-        s.scheduled,
-        s.started,
-        s.finished,
-        s.failed,
-        s.canceled,
-        `${s.busy}/${s.slots}`,
-      ]),
-      "No services.",
-    ),
-    table(
-      "Workers",
-      ["worker", "host", "state", "runs", "memory", "last beat"],
-      state.workers.map((w) => [
-        w.id,
-        w.host,
-        w.state,
-        Object.entries(w.lanes)
-          .map(([name, lane]) => `${name} ${lane.busy}/${lane.slots}`)
-          .join(", "),
-        `${Math.round(w.rssBytes / 1e6)} MB`,
-        time(w.beatAt),
-      ]),
-      "No worker has reported in the last half minute: jobs wait. Start one with bun run worker.ts.",
-    ),
-    table(
-      "Newest jobs",
-      ["job", "operation", "state", "submitted", "ended", "error or result"],
-      state.newest.map((j) => [
-        j.id,
-        j.operation,
-        word(j.state, j.state),
-        time(j.created),
-        time(j.ended),
-        el("code", {}, j.text),
-      ]),
-      "No jobs yet.",
-    ),
-  );
+let entered = false;
+/** Loads what the panel needs, once it is known that somebody is signed in. */
+function arrive() {
+  entered = true;
+  enter(store.get().route);
 }
 
-function signIn() {
-  const input = el("input", { type: "password", name: "key", autocomplete: "current-password", required: "" });
-  const told = el("p", { role: "alert" });
-  const form = el("form", {}, el("label", {}, "API key ", input), el("button", {}, "Sign in"), told);
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    const answer = await fetch("/signin", {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify({ key: input.value }),
-    });
-    if (answer.ok) return void tick();
-    told.textContent = (await answer.json()).detail;
-  });
-  main.replaceChildren(form);
-  live.textContent = "signed out";
-}
+const feed = source({
+  live(live) {
+    const { skew } = store.get();
+    const first = !entered;
+    // the gateway's clock, smoothed by nothing but the first look: a jump of a second does not matter
+    const seen = live.at - Date.now();
+    const closer = store.get().live === undefined || Math.abs(seen - skew) > 3_000 ? seen : skew;
+    store.set({ live, you: live.you, heardAt: Date.now(), skew: closer, now: Date.now() + closer });
+    if (first) arrive();
+  },
+  beat: () => store.set({ heardAt: Date.now() }),
+  link(link) {
+    if (store.get().link !== link) store.set({ link });
+    if (link === "signed out") {
+      entered = false;
+      feed.stop();
+    }
+  },
+});
 
-async function tick() {
-  try {
-    const answer = await fetch("/state.json");
-    if (answer.status === 401) return signIn();
-    const body = await answer.json();
-    if (!answer.ok) throw new Error(body.detail);
-    show(body);
-    live.textContent = `live, ${new Date(body.at).toLocaleTimeString()}`;
-  } catch (error) {
-    live.textContent = `stale: ${error.message}`;
-  }
-  setTimeout(tick, document.hidden ? 10_000 : 2_000);
-}
-tick();
+const act = actions(store, load, () => feed.start());
+store.set({ do: act, route: parse(location.hash) });
+
+window.addEventListener("hashchange", () => {
+  store.set({ route: parse(location.hash), dialog: undefined });
+  if (entered) arrive();
+  window.scrollTo(0, 0);
+  // who reads by ear or by key starts at the new panel's title
+  queueMicrotask(() => document.getElementById("title")?.focus({ preventScroll: true }));
+});
+document.addEventListener("visibilitychange", () => {
+  const { route } = store.get();
+  if (entered) follow(route.panel === "job" ? route.id : undefined);
+});
+
+let n = 0;
+setInterval(() => {
+  if (document.hidden) return;
+  store.set({ now: Date.now() + store.get().skew });
+  if (entered) refresh(++n);
+}, 1_000);
+
+feed.start();

@@ -177,6 +177,7 @@ const ENVIRONMENT = z.object({
   AUTOSCALE_MIN: int(0, 10_000)("1"),
   AUTOSCALE_MAX: int(1, 10_000)("10"),
   AUTOSCALE_TARGET: number(0.01, 10_000)("1"),
+  REDACT_KEYS: list("password,passwd,secret,token,authorization,cookie,api_key,access_key,private_key,credentials"),
   IFCCONVERT_URL: z.string().optional(),
   IFCCSV_URL: z.string().optional(),
   IFCCLASH_URL: z.string().optional(),
@@ -290,6 +291,7 @@ export function readConfig(env: Record<string, string | undefined>) {
     autoscaleMin: e.AUTOSCALE_MIN,
     autoscaleMax: e.AUTOSCALE_MAX,
     autoscaleTarget: e.AUTOSCALE_TARGET,
+    redactKeys: e.REDACT_KEYS,
   };
 }
 

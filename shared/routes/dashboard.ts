@@ -1,157 +1,178 @@
 /**
  * The dashboard on its own port: static files, sign-in, the state that it shows, and the gateway's routes under /api
- * for its actions. A page of another site can neither read nor act: the cookie is SameSite=Strict, and what changes
- * something needs an Origin of our own.
+ * for its actions.
  */
-import { readFile } from "node:fs/promises";
-import { extname } from "node:path";
-import { fileURLToPath } from "node:url";
-import { deleteCookie, getCookie, setCookie } from "hono/cookie";
-import { type Env, type Gateway, newApp } from "../app.ts";
-import { isLoopback, SESSION_MS } from "../auth.ts";
+import type { Context } from "hono";
+import { streamSSE } from "hono/streaming";
+import { z } from "zod";
+import { type Env, type Gateway, newApp, operationOf } from "../app.ts";
+import { Assets } from "../board/assets.ts";
+import { Feed } from "../board/feed.ts";
+import { gate } from "../board/gate.ts";
+import { History, RANGES, type Range } from "../board/history.ts";
+import { type Api, relay } from "../board/relay.ts";
 import { Fault } from "../faults.ts";
-import { serviceName } from "../jobs.ts";
+import { jobId, serviceOf } from "../jobs.ts";
 import { parseJson } from "../json.ts";
-import { readBody } from "../submit.ts";
-import { VERSION } from "../version.ts";
+import { HIDDEN, masked, restore, secretKeys } from "../redact.ts";
+import type { Operation } from "../services.ts";
+import { Viewer } from "../store/view.ts";
+import { fit, OPTION_NAMES, readBody } from "../submit.ts";
 
-const COOKIE = "lh_session";
-const FILES = new URL("../../dashboard/", import.meta.url);
-const TYPES: Record<string, string> = {
-  ".html": "text/html; charset=utf-8",
-  ".js": "text/javascript; charset=utf-8",
-  ".css": "text/css; charset=utf-8",
-  ".svg": "image/svg+xml",
-};
 /** Nothing from another host, no inline script or style, no frame around us (reliability.md §4). */
 const HEADERS = {
   "content-security-policy":
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
   "x-content-type-options": "nosniff",
+  "x-frame-options": "DENY",
   "referrer-policy": "no-referrer",
   "cross-origin-opener-policy": "same-origin",
+  "cross-origin-resource-policy": "same-origin",
 };
-/** Newest jobs of each state and service that a state carries. */
-const NEWEST = 5;
+/** Event streams at once; who comes later polls. */
+const MOST_VIEWERS = 1_000;
+/** ms; then a stream ends and the browser comes again, so that a session that is over sees nothing more. */
+const STREAM_MS = 15 * 60_000;
+
+const SUBMIT = z.strictObject({
+  operation: z.string(),
+  payload: z.unknown(),
+  of: z.string().optional().describe("the job that was edited: its hidden values are put back"),
+  options: z.record(z.string(), z.union([z.string(), z.number()])).default({}),
+});
 
 /** @param api  the gateway's own app; the dashboard's actions are its routes */
-export function dashboard(
-  gateway: Gateway,
-  api: { fetch(request: Request, env: Env["Bindings"]): Response | Promise<Response> },
-) {
-  const { guard } = gateway;
+export function dashboard(gateway: Gateway, api: Api) {
+  const { config, inspector, snapshots } = gateway;
+  const viewer = new Viewer(inspector.redis);
+  const history = new History(viewer, [...config.registry.services.keys()]);
+  const feed = new Feed(config, snapshots, history, viewer);
+  const assets = new Assets();
+  const relayed = relay(gateway, api);
+  const secret = secretKeys(config.redactKeys);
+  const { caller, own, signIn, signOut } = gate(gateway);
   const app = newApp();
 
   app.use(async (c, next) => {
     await next();
-    for (const [name, value] of Object.entries(HEADERS)) c.res.headers.set(name, value);
-  });
-
-  /** Who asks: by session, by key, or anybody on loopback when no key is set. @throws Fault no_key */
-  const caller = (c: { req: { raw: Request }; env: Env["Bindings"] }, cookie: string | undefined) => {
-    const session = cookie
-      ? guard.session.read(cookie, guard.clientIp(c.env.ip, c.req.raw.headers.get("x-forwarded-for")))
-      : undefined;
-    return session ?? guard.check(c.req.raw, c.env.ip, "read");
-  };
-
-  /** What changes something comes from our own page only. @throws Fault foreign_origin */
-  const sameOrigin = (request: Request): void => {
-    const site = request.headers.get("sec-fetch-site");
-    const origin = request.headers.get("origin");
-    const own = new URL(request.url).host;
-    if (site !== null && site !== "same-origin" && site !== "none") {
-      throw new Fault("foreign_origin", "Actions are taken from the dashboard's own page only.");
+    for (const [name, value] of Object.entries(HEADERS)) {
+      // an answer of the API brings a stricter policy of its own
+      if (!(name === "content-security-policy" && c.res.headers.has(name))) c.res.headers.set(name, value);
     }
-    if (origin !== null && !(URL.canParse(origin) && new URL(origin).host === own)) {
-      throw new Fault("foreign_origin", "Actions are taken from the dashboard's own page only.");
-    }
+  });
+  app.post("/signin", signIn);
+  app.post("/signout", signOut);
+
+  const youOf = (c: Context<Env>) => {
+    const { scope, key } = caller(c);
+    return { scope, key, open: gateway.guard.open };
   };
-
-  app.post("/signin", async (c) => {
-    sameOrigin(c.req.raw);
-    const body = parseJson(await readBody(c.req.raw, 10_000), 4) as { key?: unknown };
-    const key = typeof body?.key === "string" ? body.key : "";
-    const found = guard.find(key);
-    if (!found) throw new Fault("wrong_key", "This API key is not known.");
-    const secure = c.req.header("x-forwarded-proto") === "https" || new URL(c.req.url).protocol === "https:";
-    setCookie(c, COOKIE, guard.session.issue(key), {
-      httpOnly: true,
-      sameSite: "Strict",
-      path: "/",
-      maxAge: SESSION_MS / 1_000,
-      secure: secure && !isLoopback(new URL(c.req.url).hostname),
-    });
-    return c.json({ scope: found.scope });
-  });
-
-  app.post("/signout", (c) => {
-    sameOrigin(c.req.raw);
-    deleteCookie(c, COOKIE, { path: "/" });
-    return c.json({ signed_out: true });
-  });
-
   app.get("/state.json", async (c) => {
-    const who = caller(c, getCookie(c, COOKIE));
+    const you = JSON.stringify(youOf(c));
+    const text = await feed.text();
+    return c.body(`{"you":${you},${text.slice(1)}`, 200, {
+      "content-type": "application/json",
+      "cache-control": "no-store",
+    });
+  });
+  app.get("/state/events", (c) => {
+    const you = youOf(c);
+    if (feed.viewers >= MOST_VIEWERS) {
+      throw new Fault("rate_limited", "Too many viewers; poll /state.json instead.", { retryAfterS: 5 });
+    }
     c.header("cache-control", "no-store");
-    return c.json({ ...(await state(gateway)), you: { scope: who.scope, open: guard.open } });
+    c.header("x-accel-buffering", "no"); // nginx would keep events back
+    return streamSSE(c, async (stream) => {
+      const over = Promise.withResolvers<void>();
+      const timer = setTimeout(over.resolve, STREAM_MS);
+      let busy = true;
+      let owed = true; // a viewer that is slow misses states in between, never the last one
+      const send = async (text: string, changed: boolean) => {
+        owed ||= changed;
+        if (busy) return;
+        busy = true;
+        const now = String(Date.now());
+        if (text === "") await stream.writeSSE({ event: "down", data: now });
+        else if (owed) await stream.writeSSE({ event: "state", data: text });
+        else await stream.writeSSE({ event: "beat", data: now });
+        owed = text === "";
+        busy = false;
+      };
+      const stop = feed.listen((text, changed) => void send(text, changed).catch(over.resolve));
+      for (const signal of [c.req.raw.signal, gateway.stopping]) {
+        if (signal.aborted) over.resolve();
+        signal.addEventListener("abort", () => over.resolve(), { once: true });
+      }
+      stream.onAbort(over.resolve);
+      await stream.write(`retry: 1000\nevent: you\ndata: ${JSON.stringify(you)}\n\n`);
+      busy = false;
+      await over.promise;
+      stop();
+      clearTimeout(timer);
+    });
   });
 
-  app.all("/api/*", async (c) => {
-    const who = caller(c, getCookie(c, COOKIE));
-    if (c.req.method !== "GET" && c.req.method !== "HEAD") sameOrigin(c.req.raw);
-    const url = new URL(c.req.url);
-    url.pathname = url.pathname.slice("/api".length);
-    return api.fetch(new Request(url, c.req.raw), { ip: c.env.ip, caller: who });
+  app.get("/history.json", async (c) => {
+    caller(c);
+    const range = (c.req.query("range") ?? "1h") as Range;
+    const service = c.req.query("service") || undefined;
+    if (!Object.hasOwn(RANGES, range)) throw new Fault("bad_request", "range must be 1h, 24h or 7d.");
+    if (service !== undefined && !config.registry.services.has(service)) {
+      throw new Fault("unknown_service", "There is no such service here.");
+    }
+    c.header("cache-control", "no-store");
+    return c.json(await history.chart(range, service));
+  });
+
+  app.get("/operations.json", (c) => {
+    caller(c);
+    return c.json({ operations: config.registry.operations.map(operationShown), options: OPTION_NAMES });
+  });
+
+  /** A job by hand: a new one, or another one edited and sent again, whose hidden values come from its record. */
+  app.post("/submit", async (c) => {
+    const who = caller(c);
+    own(c);
+    gateway.guard.demand(who, "submit");
+    const body = parseJson(await readBody(c.req.raw, config.maxBodyBytes), config.maxJsonDepth + 1);
+    const { operation, payload, of, options } = fit(SUBMIT, body, "The job");
+    const op = operationOf(gateway, operation);
+    const id = of === undefined ? undefined : jobId(of);
+    const original = id && serviceOf(id) === op.service ? (await inspector.record(id))?.payload : undefined;
+    const whole = original === undefined ? payload : restore(payload, JSON.parse(original), secret);
+    if (masked(whole, secret)) {
+      throw new Fault("invalid", `A hidden value (${HIDDEN}) cannot be sent; write the real one.`);
+    }
+    const query = new URLSearchParams(Object.entries(options).map(([name, value]) => [name, String(value)]));
+    const headers = new Headers({ "content-type": "application/json" });
+    const key = c.req.header("idempotency-key");
+    if (key) headers.set("idempotency-key", key);
+    const url = new URL(`${op.route}?${query}`, c.req.url);
+    const request = new Request(url, { method: "POST", headers, body: JSON.stringify(whole) });
+    return relayed.forward(c, who, op.route, request);
+  });
+
+  app.all("/api/*", (c) => {
+    const who = caller(c);
+    if (c.req.method !== "GET" && c.req.method !== "HEAD") own(c);
+    return relayed.answer(c, who);
   });
 
   app.get("/*", async (c) => {
     const path = new URL(c.req.url).pathname;
-    const name = path === "/" ? "index.html" : path.slice(1);
-    const type = TYPES[extname(name)];
-    // a plain name below dashboard/: no dots but the extension's, so nothing above it can be named
-    if (!type || !/^(?:[a-z0-9-]+\/)*[a-z0-9-]+\.[a-z]+$/.test(name))
-      throw new Fault("unknown_route", `There is no ${path.slice(0, 200)}.`);
-    const bytes = await readFile(fileURLToPath(new URL(name, FILES))).catch(() => undefined);
-    if (!bytes) throw new Fault("unknown_route", `There is no ${path.slice(0, 200)}.`);
-    return new Response(new Uint8Array(bytes), { headers: { "content-type": type, "cache-control": "no-cache" } });
+    const answer = await assets.answer(path, c.req.raw);
+    if (!answer) throw new Fault("unknown_route", `There is no ${path.slice(0, 200)}.`);
+    return answer;
   });
   return app;
 }
 
-/** What the page shows, from the shared snapshot. */
-async function state(gateway: Gateway) {
-  const { snapshots, inspector, config } = gateway;
-  const snapshot = await snapshots.get();
-  const lines = await Promise.all(
-    [...config.registry.services.keys()].map((name) => inspector.newest(serviceName(name), NEWEST)),
-  );
-  const newest = lines
-    .flat()
-    .sort((a, b) => (b.ended ?? b.started ?? b.created) - (a.ended ?? a.started ?? a.created))
-    .slice(0, 40);
-  return {
-    at: snapshot.at,
-    version: VERSION,
-    services: snapshot.services.map(({ service, standing, counts, slots, busy }) => {
-      const { queued, scheduled, started, finished, failed, canceled, oldest, paused } = counts;
-      return {
-        service,
-        standing,
-        slots,
-        busy,
-        queued,
-        scheduled,
-        started,
-        finished,
-        failed,
-        canceled,
-        paused,
-        oldest: oldest ?? null,
-      };
-    }),
-    workers: snapshot.workers,
-    memory: snapshot.memory ?? null,
-    newest,
-  };
+/** An operation as the form for it needs it. A schema that cannot be told in JSON is any object. */
+function operationShown(op: Operation) {
+  let schema: unknown = { type: "object" };
+  try {
+    schema = z.toJSONSchema(op.schema, { io: "output", unrepresentable: "any" });
+  } catch {}
+  const { name, service, summary, files, timeoutMs, retries } = op;
+  return { name, service, summary, files, timeout: timeoutMs / 1_000, retries, deployed: op.url !== undefined, schema };
 }

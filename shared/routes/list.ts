@@ -7,6 +7,7 @@ import { NAME, type ServiceName } from "../jobs.ts";
 import { iso } from "../show.ts";
 import { type Card, type Cursor, LISTED, Lister } from "../store/list.ts";
 import { fit } from "../submit.ts";
+import { durationMs } from "../units.ts";
 
 const several = <T extends string>(one: z.ZodType<T, string>) =>
   z
@@ -36,6 +37,16 @@ const QUERY = z.strictObject({
   service: several(z.string().regex(NAME)).optional(),
   state: several(z.enum(LISTED, `must be some of ${LISTED.join(", ")}, separated by commas`)).optional(),
   tag: z.string().min(1).max(64).optional(),
+  older_than: z
+    .string()
+    .transform((text, ctx) => {
+      const ms = durationMs(text);
+      if (ms !== undefined) return ms;
+      ctx.addIssue("must be seconds, or a duration such as 30m or 2d");
+      return z.NEVER;
+    })
+    .optional()
+    .describe("only jobs that ended, or, not ended yet, were submitted, longer ago than this"),
   q: z.string().min(1).max(200).optional(),
   cursor: cursor.optional(),
   limit: z.coerce.number().int().min(1).max(200).default(50),
@@ -60,6 +71,7 @@ export function list(gateway: Gateway) {
         limit: query.limit,
         tag: query.tag,
         q: query.q,
+        before: query.older_than === undefined ? undefined : Date.now() - query.older_than,
         cursor: query.cursor,
       }),
     );

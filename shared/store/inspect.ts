@@ -20,22 +20,6 @@ import { watch } from "./wakes.ts";
 type CountsReply = [...numbers: number[], flat: string[]];
 const countsScript = script<Record<never, never>, CountsReply>("counts", {});
 
-const newestScript = script<{ most: "int" }, string[]>("newest", { most: "int" });
-
-/** A job as a line of a table; `text` is its error or the beginning of its result. Times in ms since 1970. */
-export type JobLine = {
-  id: string;
-  service: string;
-  state: State;
-  operation: string;
-  created: number;
-  started: number | undefined;
-  ended: number | undefined;
-  attempt: number;
-  progress: number | undefined;
-  text: string;
-};
-
 /** One service in figures. Times in ms since 1970. */
 export type Counts = {
   now: number;
@@ -54,6 +38,10 @@ export type Counts = {
   totals: Map<string, number>;
 };
 
+/** A call in hand: the longest running ones first, at most MOST_RUNS a lane. */
+export type RunInfo = { id: string; op: string; since: number };
+export const MOST_RUNS = 16;
+
 /** What a worker says of itself with each beat; for display. */
 export type WorkerInfo = {
   id: string;
@@ -66,7 +54,7 @@ export type WorkerInfo = {
   state: "running" | "quiet" | "draining";
   rssBytes: number;
   /** by service: slots, jobs in hand, and why it is parked */
-  lanes: Record<string, { slots: number; busy: number; parked?: string; since?: number }>;
+  lanes: Record<string, { slots: number; busy: number; parked?: string; since?: number; runs?: RunInfo[] }>;
 };
 
 /** The part of a record that a status answer needs; `result` is the stored text. */
@@ -273,29 +261,6 @@ export class Inspector {
       workers: Number(n[11]),
       totals,
     };
-  }
-
-  /** The jobs of a service that changed last, at most `most` of each state. */
-  async newest(service: ServiceName, most: number): Promise<JobLine[]> {
-    const flat = await this.ask(() => newestScript(this.redis, root(service), { most }));
-    const number = (text: string | undefined) => (text ? Number(text) : undefined);
-    const lines: JobLine[] = [];
-    for (let i = 0; i < flat.length; i += 9) {
-      const [id, state, operation, created, started, ended, attempt, progress, text] = flat.slice(i, i + 9);
-      lines.push({
-        id: id as string,
-        service,
-        state: state as State,
-        operation: operation as string,
-        created: Number(created),
-        started: number(started),
-        ended: isTerminal(state as State) ? number(ended) : undefined,
-        attempt: Number(attempt),
-        progress: number(progress),
-        text: state === "failed" || state === "canceled" ? (json<JobError>(text)?.message ?? "") : (text ?? ""),
-      });
-    }
-    return lines;
   }
 
   /** Workers whose last beat is younger than `maxAgeMs`. */

@@ -6,7 +6,7 @@
  * of a few indexes. A queue's index is its list: its place in a cursor is a sequence number of the service.
  */
 import type { JobError } from "../faults.ts";
-import { type JobId, type JobOptions, type ServiceName, type State, TERMINAL } from "../jobs.ts";
+import { isTerminal, type JobId, type JobOptions, type ServiceName, type State, TERMINAL } from "../jobs.ts";
 import { root } from "../keys.ts";
 import { type Connection, script } from "../script.ts";
 
@@ -37,6 +37,8 @@ export type Query = {
   limit: number;
   tag: string | undefined;
   q: string | undefined;
+  /** ms since 1970: only jobs that ended, or, not ended yet, were submitted, before it */
+  before?: number | undefined;
   cursor: Cursor | undefined;
 };
 /** A job in a list. Times in ms since 1970. */
@@ -73,8 +75,11 @@ export class Lister {
   constructor(private readonly redis: Connection) {}
 
   async page(query: Query): Promise<Page> {
-    const { limit, tag, q } = query;
-    const most = tag || q ? ROUND : limit;
+    const { limit, tag, q, before } = query;
+    const filtered = Boolean(tag || q || before !== undefined);
+    const most = filtered ? ROUND : limit;
+    const fits = (card: Card) =>
+      (!tag || card.tags.includes(tag)) && (before === undefined || (card.ended ?? card.created) <= before);
     const cards: Card[] = [];
     let cursor = query.cursor;
     let scanned = 0;
@@ -84,7 +89,7 @@ export class Lister {
       const at = cursor ?? { at: Number.MAX_SAFE_INTEGER, id: "", n: queues };
       cursor = { ...at, n: { ...at.n } };
       for (let from = 0; from < merged.length; ) {
-        const slice = merged.slice(from, from + (tag || q ? ROUND : limit - cards.length));
+        const slice = merged.slice(from, from + (filtered ? ROUND : limit - cards.length));
         from += slice.length;
         const shown = await this.cards(slice, q ?? "");
         for (const candidate of slice) {
@@ -96,7 +101,7 @@ export class Lister {
           if (candidate.at < cursor.at || candidate.id < cursor.id) cursor.id = candidate.id;
           cursor.at = candidate.at;
           const card = shown.get(candidate.id);
-          if (card && card.state === candidate.state && (!tag || card.tags.includes(tag))) cards.push(card);
+          if (card && card.state === candidate.state && fits(card)) cards.push(card);
         }
         const more = from < merged.length || !complete;
         if (cards.length === limit || scanned === MAX_SCANNED) {
@@ -111,7 +116,7 @@ export class Lister {
    * The next candidates of all indexes in their common order, up to where the first of them must be asked again.
    * `complete`: none must be. `queues`: where each queue begins.
    */
-  private async candidates({ services, states }: Query, cursor: Cursor | undefined, most: number) {
+  private async candidates({ services, states, before: until }: Query, cursor: Cursor | undefined, most: number) {
     const { redis } = this;
     const [at, id] = cursor ? [cursor.at, cursor.id] : [-1, ""];
     const queues: Record<string, number> = {};
@@ -130,10 +135,13 @@ export class Lister {
               return { id: one, service, state, at: falling, n };
             });
           }
+          // what ended later than asked for is not even looked at: the index begins below it
+          const jump = until !== undefined && isTerminal(state) && (at < 0 || at > until);
+          const place = jump ? { at: until, id: "" } : { at, id };
           const flat =
             state === "started"
               ? await heldScript(redis, root(service), { at, id, most })
-              : await indexScript(redis, root(service), { state, at, id, most });
+              : await indexScript(redis, root(service), { state, ...place, most });
           return pairs(flat).map(([one, score]) => ({ id: one, service, state, at: score }));
         }),
       ),

@@ -1,0 +1,118 @@
+/**
+ * The state that the dashboard shows, as text made once and sent to everybody: its cost is that of one viewer, and
+ * without viewers it is none.
+ */
+import type { Config } from "../config.ts";
+import { serviceName } from "../jobs.ts";
+import { redactJson, secretKeys } from "../redact.ts";
+import type { Snapshots } from "../snapshot.ts";
+import type { JobLine, Persistence, Viewer } from "../store/view.ts";
+import { VERSION } from "../version.ts";
+import { attention } from "./attention.ts";
+import type { History } from "./history.ts";
+
+/** ms between two states. */
+export const TICK_MS = 1_000;
+/** ms; what moves slowly is read this often. */
+const SLOW_MS = 5_000;
+/** Newest jobs of each state and service that a state carries, and of all in the end. */
+const NEWEST = 4;
+const MOST_LINES = 24;
+
+type Slow = { until: number; newest: JobLine[]; persistence: Persistence | undefined };
+
+export class Feed {
+  private readonly listeners = new Set<(text: string, changed: boolean) => void>();
+  private timer: ReturnType<typeof setTimeout> | undefined;
+  private last: { at: number; text: string } | undefined;
+  private making: Promise<string> | undefined;
+  private slow: Slow | undefined;
+  private readonly secret: (key: string) => boolean;
+
+  constructor(
+    private readonly config: Pick<Config, "registry" | "leaseMs" | "redactKeys">,
+    private readonly snapshots: Snapshots,
+    private readonly history: History,
+    private readonly viewer: Viewer,
+  ) {
+    this.secret = secretKeys(config.redactKeys);
+  }
+
+  get viewers(): number {
+    return this.listeners.size;
+  }
+
+  /** The state as JSON, at most a tick old. @throws Fault redis_* */
+  text(): Promise<string> {
+    if (this.last && Date.now() - this.last.at <= TICK_MS) return Promise.resolve(this.last.text);
+    this.making ??= this.make().finally(() => {
+      this.making = undefined;
+    });
+    return this.making;
+  }
+
+  /**
+   * Calls `hear` at each tick with the state, and whether it differs from the last one.
+   * An empty text: Redis does not answer. @returns what ends it
+   */
+  listen(hear: (text: string, changed: boolean) => void): () => void {
+    this.listeners.add(hear);
+    this.timer ??= setTimeout(() => void this.tick(), 0);
+    return () => {
+      this.listeners.delete(hear);
+    };
+  }
+
+  private async tick(): Promise<void> {
+    const before = this.last?.text;
+    const text = await this.text().catch(() => "");
+    for (const hear of this.listeners) hear(text, text === "" || bodyOf(text) !== bodyOf(before ?? ""));
+    this.timer = this.listeners.size > 0 ? setTimeout(() => void this.tick(), TICK_MS) : undefined;
+  }
+
+  private async make(): Promise<string> {
+    const { registry, leaseMs } = this.config;
+    const [snapshot, hours, slow] = await Promise.all([
+      this.snapshots.get(TICK_MS / 2),
+      this.history.lastHour(),
+      this.slowly(),
+    ]);
+    const state = {
+      at: snapshot.at,
+      version: VERSION,
+      attention: attention(snapshot, hours, slow.persistence, leaseMs),
+      services: snapshot.services.map(({ service, standing, counts, slots, busy }) => ({
+        ...{ service, standing, slots, busy },
+        ...{ queued: counts.queued, scheduled: counts.scheduled, started: counts.started },
+        ...{ finished: counts.finished, failed: counts.failed, canceled: counts.canceled },
+        ...{ paused: counts.paused, oldest: counts.oldest ?? null, hour: hours[service] ?? null },
+        operations: registry.services.get(service)?.map((op) => op.name) ?? [],
+      })),
+      workers: snapshot.workers,
+      redis: snapshot.memory || slow.persistence ? { ...snapshot.memory, ...slow.persistence } : null,
+      newest: slow.newest,
+    };
+    this.last = { at: Date.now(), text: JSON.stringify(state) };
+    return this.last.text;
+  }
+
+  private async slowly(): Promise<Slow> {
+    if (this.slow && this.slow.until > Date.now()) return this.slow;
+    const names = [...this.config.registry.services.keys()].map(serviceName);
+    const [lines, persistence] = await Promise.all([
+      Promise.all(names.map((name) => this.viewer.newest(name, NEWEST))),
+      this.viewer.persistence(),
+    ]);
+    const newest = lines
+      .flat()
+      .sort((a, b) => changedAt(b) - changedAt(a))
+      .slice(0, MOST_LINES)
+      .map((line) => ({ ...line, text: redactJson(line.text, this.secret).slice(0, 300) }));
+    this.slow = { until: Date.now() + SLOW_MS, newest, persistence };
+    return this.slow;
+  }
+}
+
+const changedAt = (line: JobLine) => line.ended ?? line.started ?? line.created;
+/** The state without its time, which always differs. */
+const bodyOf = (text: string) => text.slice(text.indexOf(",") + 1);
