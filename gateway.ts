@@ -168,16 +168,12 @@ async function main(): Promise<void> {
   const ending = new AbortController();
   const gateway = assemble(config, redis, ending.signal);
   const app = gatewayApp(gateway, () => warnings);
-  // Each route has its own, lower limit and answers a problem; beyond this the runtime cuts with a bare 413.
-  const maxBytes = 2 * Math.max(config.maxBodyBytes, config.maxBatchBytes);
   const counted = async (request: Request, env: Env["Bindings"]) =>
     answers.count(request.method, await app.fetch(request, env));
-  const servers: Server[] = [serve(counted, config.port, config.host, maxBytes)];
+  const servers: Server[] = [serve(counted, config.port, config.host)];
   if (config.dashboardPort !== 0) {
     const board = dashboard(gateway, app);
-    servers.push(
-      serve((request, env) => board.fetch(request, env), config.dashboardPort, config.dashboardHost, maxBytes),
-    );
+    servers.push(serve((request, env) => board.fetch(request, env), config.dashboardPort, config.dashboardHost));
   }
   console.log(`gateway ready under ${RUNTIME}: http://${config.host}:${servers[0]?.port}`);
   if (servers[1]) console.log(`dashboard: http://${config.dashboardHost}:${servers[1].port}`);

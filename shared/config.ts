@@ -7,6 +7,7 @@ import { resolve } from "node:path";
 import { z } from "zod";
 import { NAME } from "./jobs.ts";
 import { BUILT_IN, type Operation, operation, Registry } from "./services.ts";
+import { allowance } from "./ssrf.ts";
 
 const UNITS: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
@@ -68,6 +69,16 @@ const list = (fallback = "") =>
         .map((item) => item.trim())
         .filter(Boolean),
     );
+/** Hosts, addresses and ranges that a guarded request may reach beside public ones. */
+const allowed = (variable: string) =>
+  list().transform((items, ctx) => {
+    try {
+      return allowance(items, variable);
+    } catch (error) {
+      ctx.addIssue((error as Error).message.replace(`${variable}: `, ""));
+      return z.NEVER;
+    }
+  });
 const path = (fallback: string) =>
   z
     .string()
@@ -129,6 +140,10 @@ const ENVIRONMENT = z.object({
   MAX_BATCH_JOBS: int(1, 10_000)("10000"),
   BATCH_TIMEOUT: duration("60s"),
   MAX_JSON_DEPTH: int(1, 1000)("64"),
+  MAX_UPLOAD_BYTES: size("2GiB"),
+  DOWNLOAD_TTL: duration("30m"),
+  DOWNLOAD_ALLOW: allowed("DOWNLOAD_ALLOW"),
+  DOWNLOAD_TIMEOUT: duration("1h"),
   MAX_WAITS: int(0, 1_000_000)("10000"),
   EVENTS_HEARTBEAT: duration("15s"),
   MAX_QUEUED: int(0, 1_000_000_000)("1000000"),
@@ -325,6 +340,10 @@ export function readConfig(env: Record<string, string | undefined>) {
     maxBatchJobs: e.MAX_BATCH_JOBS,
     batchTimeoutMs: e.BATCH_TIMEOUT,
     maxJsonDepth: e.MAX_JSON_DEPTH,
+    maxUploadBytes: e.MAX_UPLOAD_BYTES,
+    downloadTtlMs: e.DOWNLOAD_TTL,
+    downloadAllow: e.DOWNLOAD_ALLOW,
+    downloadTimeoutMs: e.DOWNLOAD_TIMEOUT,
     maxWaits: e.MAX_WAITS,
     heartbeatMs: Math.max(100, e.EVENTS_HEARTBEAT),
     maxQueued: e.MAX_QUEUED,

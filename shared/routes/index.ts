@@ -3,12 +3,26 @@ import type { Hono } from "hono";
 import type { Env, Gateway } from "../app.ts";
 import { batches } from "./batches.ts";
 import { dashboard } from "./dashboard.ts";
+import { download } from "./download.ts";
+import { files } from "./files.ts";
 import { follow } from "./follow.ts";
 import { jobs } from "./jobs.ts";
 import { metrics } from "./metrics.ts";
 import { operate } from "./operate.ts";
 import { progress } from "./progress.ts";
 import { result } from "./result.ts";
+import { upload } from "./upload.ts";
 
-export const routes: ((gateway: Gateway) => Hono<Env>)[] = [batches, follow, jobs, metrics, operate, progress, result];
+export const routes: ((gateway: Gateway) => Hono<Env>)[] = [
+  batches,
+  download,
+  files,
+  follow,
+  jobs,
+  metrics,
+  operate,
+  progress,
+  result,
+  upload,
+];
 export { dashboard };
