@@ -23,6 +23,7 @@ export const FAULTS = {
   already_exists: [409, "That name is taken"],
   too_large: [413, "The body is too large"],
   not_json: [415, "The body must be application/json"],
+  not_multipart: [415, "The body must be multipart/form-data"],
   invalid: [422, "The request does not fit the schema"],
   unknown_operation: [422, "No such operation"],
   not_supported: [422, "That option is not supported yet"],
@@ -35,6 +36,7 @@ export const FAULTS = {
   internal: [500, "A fault of ours"],
   redis_unreachable: [503, "Redis does not answer"],
   redis_refuses: [503, "Redis refuses writes"],
+  not_stored: [507, "The file cannot be stored"],
   service_not_deployed: [503, "The service of that operation is not deployed"],
 } as const satisfies Record<string, readonly [number, string]>;
 

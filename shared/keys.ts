@@ -103,6 +103,9 @@ export const keysOf = (service: ServiceName) => ({
   job: (id: JobId) => at(service, "job", id),
 });
 
+/** By download token: the path that it stands for; TTL. Any gateway may serve it. */
+export const tokenKey = (token: string): Key<"string"> => `lh:{token:${token}}` as Key<"string">;
+
 /** Keys that belong to no service. */
 export const GLOBAL = {
   protocol: "lh:protocol" as Key<"hash">,

@@ -2,6 +2,7 @@
  * The few places where Bun and Deno differ. Everything else in shared/ is the same on both.
  */
 import { createReadStream } from "node:fs";
+import type { FileHandle } from "node:fs/promises";
 import process from "node:process";
 import { Readable } from "node:stream";
 
@@ -38,11 +39,45 @@ export function fileBody(path: string, start: number, end: number): BodyInit {
   return Readable.toWeb(createReadStream(path, { start, end: end - 1 })) as unknown as BodyInit;
 }
 
+/** ms after which Bun has surely opened what an answer names: it does so when the handler has returned. */
+const OPENED_MS = 2_000;
+
+/**
+ * Part of an open file as a body; closes the file. `end` is exclusive.
+ * Bun tells the length only of a file that it opens itself, so it gets the open file's own name: were the path
+ * swapped for another in the meantime, the answer would still be the file that was judged.
+ * @param path  where the file lies, for systems without /proc
+ */
+export function openBody(handle: FileHandle, path: string, start: number, end: number): BodyInit {
+  if (bun) {
+    setTimeout(() => handle.close().catch(() => {}), OPENED_MS);
+    return bun.file(process.platform === "linux" ? `/proc/self/fd/${handle.fd}` : path).slice(start, end);
+  }
+  let at = start;
+  return new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        const buffer = new Uint8Array(Math.min(262_144, end - at));
+        const { bytesRead } = buffer.length > 0 ? await handle.read(buffer, 0, buffer.length, at) : { bytesRead: 0 };
+        at += bytesRead;
+        if (bytesRead > 0) controller.enqueue(buffer.subarray(0, bytesRead));
+        if (bytesRead > 0 && at < end) return;
+        await handle.close();
+        if (at < end) controller.error(new Error(`${path} became shorter while it was sent`));
+        else controller.close();
+      },
+      cancel: () => handle.close(),
+    },
+    { highWaterMark: 0 },
+  );
+}
+
 /** A listening port is taken: told to a person as such. */
 export class PortBusy extends Error {}
 
 /**
- * Serves HTTP.
+ * Serves HTTP. Bodies of any size come in: each route reads as much as it wants and tells its own limit, while the
+ * runtime holds the sender back or throws away what nobody reads.
  * @param port  0 = a free one
  * @throws PortBusy
  */

@@ -1,0 +1,130 @@
+/**
+ * A multipart form with exactly one file, read as a stream by @fastify/busboy: of four parsers the only maintained
+ * one that hands on a part while it arrives, and holds the sender back while the reader is slow.
+ */
+import { Busboy } from "@fastify/busboy";
+import { Fault } from "./faults.ts";
+
+/** ms without a byte after which a sender counts as gone. */
+const SILENCE_MS = 120_000;
+const LIMITS = { files: 2, fields: 32, fieldSize: 65_536, parts: 34, headerPairs: 32, headerSize: 16_384 };
+
+const wrong = (field: string, why: string) =>
+  new Fault("invalid", `The form ${why}.`, { errors: [{ path: field, message: why }] });
+
+/**
+ * Reads a form to its end.
+ * @param field  the file's field; other text fields are ignored
+ * @param take   is given the file's name as the client wrote it, and its bytes as they arrive; they end with an error
+ *               when the form turns out to be unfit
+ * @param drop   undoes `take` when something after the file was unfit
+ * @returns what `take` made of the file, once the whole form has arrived
+ * @throws Fault not_multipart, bad_request, invalid, and what `take` throws
+ */
+export async function oneFile<T>(
+  request: Request,
+  field: string,
+  take: (filename: string, pieces: AsyncIterable<Uint8Array>) => Promise<T>,
+  drop: (taken: T) => Promise<void>,
+  silenceMs = SILENCE_MS,
+): Promise<T> {
+  const type = request.headers.get("content-type") ?? "";
+  if (!/^\s*multipart\/form-data\s*(;|$)/i.test(type)) {
+    throw new Fault(
+      "not_multipart",
+      `Send the file as multipart/form-data in the field ${field}, as curl -F ${field}=@model.ifc does.`,
+    );
+  }
+  const parser = open(type);
+  if (!request.body) throw malformed("it is empty");
+  const reader = request.body.getReader();
+  let problem: unknown;
+  let taking: Promise<T> | undefined;
+  let part: { destroy(error?: Error): void } | undefined;
+  let wake = () => {};
+  /** since when the sender is waited for; Infinity while it waits for us */
+  let since = Infinity;
+
+  /** The first thing that is wrong ends it all: the reading, the parsing, and the taking. */
+  const fail = (error: unknown) => {
+    if (problem !== undefined) return;
+    problem = error;
+    part?.destroy(error instanceof Error ? error : undefined);
+    parser.destroy();
+    reader.cancel().catch(() => {});
+    wake();
+  };
+  parser.on("file", (name, stream, filename) => {
+    stream.on("error", () => {}); // its reader hears it too
+    if (name !== field)
+      return fail(wrong(name, `has a file in the field ${name.slice(0, 50)}; it belongs in ${field}`));
+    if (taking) return fail(wrong(field, "holds more than one file; send one at a time"));
+    if (!filename) return fail(wrong(field, "gives the file no name"));
+    part = stream;
+    taking = take(filename, stream as AsyncIterable<Uint8Array>);
+    taking.catch(fail);
+  });
+  parser.on("field", (name) => {
+    if (name === field)
+      fail(wrong(field, `holds text in ${field}, not a file; with curl write -F ${field}=@model.ifc`));
+  });
+  for (const limit of ["fieldsLimit", "filesLimit", "partsLimit"] as const) {
+    parser.on(limit, () => fail(wrong(field, "has too many parts")));
+  }
+  parser.on("error", (error) => fail(malformed((error as Error).message)));
+  const cut = () => fail(new Fault("bad_request", "The connection was cut before the form was complete."));
+  request.signal?.addEventListener("abort", cut, { once: true });
+  const watch = setInterval(
+    () => {
+      if (Date.now() - since > silenceMs) fail(new Fault("bad_request", `Nothing arrived for ${silenceMs / 1_000} s.`));
+    },
+    Math.min(silenceMs, 5_000),
+  );
+  /** Waits for the parser, or for whatever goes wrong. */
+  const until = (event: "drain" | "finish") =>
+    new Promise<void>((done) => {
+      wake = done;
+      if (problem !== undefined) done();
+      else parser.once(event, done);
+    });
+  try {
+    while (problem === undefined) {
+      since = Date.now();
+      const { done, value } = await reader.read();
+      since = Infinity;
+      if (done || problem !== undefined) break;
+      if (!parser.write(value)) await until("drain");
+    }
+    if (problem === undefined) {
+      const ended = until("finish");
+      parser.end();
+      await ended;
+    }
+    if (problem === undefined && !taking) fail(wrong(field, `has no file in the field ${field}`));
+    if (problem === undefined && taking) return await taking;
+  } catch (error) {
+    // reading failed: the sender has gone
+    if (problem === undefined) cut();
+    else if (problem !== error) console.error("unforeseen:", error);
+  } finally {
+    clearInterval(watch);
+    request.signal?.removeEventListener("abort", cut);
+  }
+  const taken = await taking?.then(
+    (value) => ({ value }),
+    () => undefined,
+  );
+  if (taken) await drop(taken.value);
+  throw problem;
+}
+
+const malformed = (why: string) => new Fault("bad_request", `The form cannot be read: ${why}.`);
+
+function open(type: string) {
+  try {
+    // preservePath: the name as it was sent; what is unsafe in it is told rather than cut away
+    return new Busboy({ headers: { "content-type": type }, preservePath: true, limits: LIMITS });
+  } catch (error) {
+    throw malformed((error as Error).message);
+  }
+}
