@@ -1,16 +1,17 @@
 /** Pause, resume, empty and bulk actions on the store: where each id stands, what is counted, what a crash leaves. */
-import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
+import { afterAll, beforeAll, beforeEach, expect, setDefaultTimeout, test } from "bun:test";
 import type { JobId } from "../shared/jobs.ts";
 import { type Action, type BulkWish, Operator } from "../shared/store/operate.ts";
 import { DAY, job, KEYS, SERVICE, settle, startStore, type TestStore, type TestWorker } from "./support/store.ts";
 
+setDefaultTimeout(60_000);
 let s: TestStore;
 let w: TestWorker;
 let o: Operator;
 beforeAll(async () => {
   s = await startStore();
   o = new Operator(s.connection, 7 * DAY);
-}, 30_000);
+});
 afterAll(() => s?.stop());
 beforeEach(async () => {
   await s.clear();

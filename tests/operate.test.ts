@@ -1,17 +1,18 @@
 /** The operators' routes on real processes: what they answer, who may ask, what another process goes on with. */
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { type Stack, startStack, until } from "./support/stack.ts";
 
 const ADMIN = { "x-api-key": "admin-key-1" };
 const as = (key: string) => ({ "x-api-key": key });
 
+setDefaultTimeout(60_000);
 let stack: Stack;
 beforeAll(async () => {
   stack = await startStack({
     env: { API_KEYS: "admin-key-1,reader-key-1:read,submit-key-1:submit" },
     operations: { other: { url: "http://127.0.0.1:9", slots: 1 } },
   });
-}, 30_000);
+});
 afterAll(() => stack?.stop());
 
 // biome-ignore lint/suspicious/noExplicitAny: answers of many shapes, read field by field
@@ -57,7 +58,7 @@ test("empty cancels what waits, and a killed gateway in the middle loses nothing
   expect(await stack.redis.client.zcard("lh:{work}:ended:canceled")).toBe(3_000);
   expect(await post("/queues/work/empty")).toMatchObject({ code: 200, emptied: 0 });
   await post("/queues/work/resume");
-}, 40_000);
+});
 
 test("an Idempotency-Key makes an empty one wish", async () => {
   await post("/queues/work/pause");
@@ -97,7 +98,7 @@ test("bulk: dry run, requeue by tag, progress and result under its id", async ()
   expect((await get(`/jobs/${ids[0]}`)).status).toBe(404);
   const nobody = { filter: { ids: ["nobody_0123456789012345678901"] }, action: "delete" };
   expect(await post("/jobs/bulk", nobody)).toMatchObject({ code: 404, type: "urn:longhaul:unknown_service" });
-}, 30_000);
+});
 
 test("bulk refuses what makes no sense, naming the field", async () => {
   const refused = async (body: object) => (await post("/jobs/bulk", body)).errors?.[0];
@@ -147,7 +148,7 @@ test("quiet: the worker takes nothing more, ends what it has and says so within 
   const second = await stack.startWorker();
   await until(async () => (await status(waits)) === "finished");
   expect(second.output()).toContain("ready");
-}, 30_000);
+});
 
 test("stop: the worker drains and ends, without the message too: its beat reads the order", async () => {
   const first = stack.workers[0];
@@ -159,7 +160,7 @@ test("stop: the worker drains and ends, without the message too: its beat reads 
   expect(await post(`/workers/${other.id}/stop`)).toMatchObject({ code: 202, order: "stop" });
   expect(await stack.workers[1]?.exited).toBe(0);
   expect(await post(`/workers/${other.id}/stop`)).toMatchObject({ code: 404 });
-}, 20_000);
+});
 
 test("the audit says who did what to how many, newest first, never the key", async () => {
   const { entries } = await get("/audit?limit=100");
