@@ -74,7 +74,7 @@ function Run({ state, record }) {
   const p95 = state.live.services.find((s) => s.service === record.service)?.hour?.run?.p95;
   return html`<section class="card run" aria-labelledby="run">
     <div class="card-head"><h2 id="run">Running for ${about(elapsed)}</h2>
-      ${record.eta_s !== null && html`<p class="dim">done in about ${about(record.eta_s * 1_000)}</p>`}</div>
+      ${record.eta_s > 1 && html`<p class="dim">done in about ${about(record.eta_s * 1_000)}</p>`}</div>
     ${
       record.progress !== null &&
       html`<${Bar} value=${record.progress} max=${1} label=${`${Math.round(record.progress * 100)} % done`} />

@@ -180,7 +180,7 @@ function mixed(lines) {
   return lines
     .filter(({ state }) => {
       seen[state] = (seen[state] ?? 0) + 1;
-      return seen[state] <= 4;
+      return seen[state] <= (state === "queued" || state === "scheduled" ? 3 : 5);
     })
     .slice(0, 14);
 }

@@ -78,7 +78,7 @@ export function Timeline({ record, now }) {
     </rect>`;
   });
   return html`<section class="card timeline" aria-labelledby="timeline">
-    <div class="card-head"><h2 id="timeline">Timeline</h2><p class="dim">${span(to - from)} in all</p></div>
+    <div class="card-head"><h2 id="timeline">Timeline</h2><p class="dim">${span(to - from)} ${record.ended_at ? "in all" : "so far"}</p></div>
     <svg viewBox=${`0 0 ${W} 24`} preserveAspectRatio="none" role="img"
       aria-label=${list.map((s) => `${s.name} ${span((s.to ?? now) - s.from)}`).join(", ")}>${bars}</svg>
     <div class="two">
