@@ -290,10 +290,15 @@ test.if(rows.length > 0)("README's defaults are the defaults", () => {
     if (names.length !== values.length || values.some((text) => text === "–" || /[ `]/.test(text))) continue;
     names.forEach((name, i) => {
       compared++;
-      expect([name, { ...readConfig({ [name]: values[i] }), registry: undefined, callbackAllow: undefined, downloadAllow: undefined }]).toEqual([
+      expect([
         name,
-        plain,
-      ]);
+        {
+          ...readConfig({ [name]: values[i] }),
+          registry: undefined,
+          callbackAllow: undefined,
+          downloadAllow: undefined,
+        },
+      ]).toEqual([name, plain]);
     });
   }
   expect(compared).toBeGreaterThan(15);

@@ -4,11 +4,11 @@ import { allow, type Gateway, jsonText, newApp } from "../app.ts";
 import { Fault } from "../faults.ts";
 import { parseJson } from "../json.ts";
 import { pathFault } from "../paths.ts";
+import { sendFile } from "../send-file.ts";
 import { iso } from "../show.ts";
 import { keepToken } from "../store/tokens.ts";
 import { fit, readBody } from "../submit.ts";
 import { fullPath, listFiles, openFile } from "../volumes.ts";
-import { sendFile } from "../send-file.ts";
 
 const MOST_FILES = 10_000;
 const LIST = z.object({ limit: z.coerce.number().int().min(1).max(MOST_FILES).default(MOST_FILES) });
