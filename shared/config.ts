@@ -6,7 +6,7 @@ import { Buffer } from "node:buffer";
 import { resolve } from "node:path";
 import { z } from "zod";
 import { rangeFault } from "./addresses.ts";
-import { BUILT_IN, Registry } from "./services.ts";
+import { BUILT_IN, type Operation, Registry } from "./services.ts";
 import { told, withServicesFile } from "./services-file.ts";
 import { allowance, NOTHING } from "./ssrf.ts";
 import { durationMs, MAX_DURATION_MS, sizeBytes, UNITS } from "./units.ts";
@@ -225,7 +225,7 @@ export function readConfig(env: Record<string, string | undefined>) {
   }
   const result = ENVIRONMENT.safeParse(given);
   const mistakes = result.success ? [] : result.error.issues.map((issue) => told(issue));
-  let operations = BUILT_IN.map((op) => {
+  let operations: Operation[] = BUILT_IN.map((op) => {
     const url = given[variableOf(op.service)]?.replace(/\/+$/, "");
     if (url && !/^https?:\/\/[^/]/.test(url))
       mistakes.push(`${variableOf(op.service)}: must be an http(s) URL, not ${url}`);

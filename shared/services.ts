@@ -57,10 +57,10 @@ const DEFAULTS = {
   accepts: ["application/json"],
 } as const;
 
-/** An operation with the defaults of every option that `given` leaves out. */
-export function operation(
-  given: Pick<Operation, "name" | "service" | "route" | "path" | "summary" | "schema"> & Partial<Operation>,
-): Operation {
+/** An operation with the defaults of every option that `given` leaves out. Its name and its schema keep their types. */
+export function operation<const N extends string, S extends Operation["schema"]>(
+  given: Pick<Operation, "service" | "route" | "path" | "summary"> & Partial<Operation> & { name: N; schema: S },
+): Operation & { name: N; schema: S } {
   return { ...DEFAULTS, accepts: [...DEFAULTS.accepts], files: [], ...given };
 }
 
@@ -70,13 +70,14 @@ const TRUTHS = new Map<unknown, boolean>([
   ...["false", "f", "0", "no", "n", "off", 0].map((word) => [word, false] as const),
 ]);
 const truth = (value: unknown) => TRUTHS.get(typeof value === "string" ? value.toLowerCase() : value) ?? value;
-const bool = (fallback: boolean) => z.preprocess(truth, z.boolean()).default(fallback);
+// the types tell what to send, not what else is understood
+const bool = (fallback: boolean) => z.preprocess<unknown, z.ZodBoolean, boolean>(truth, z.boolean()).default(fallback);
 const asNumber = (text: string) => (text.trim() !== "" && Number.isFinite(Number(text)) ? Number(text) : text);
 const number = (fallback: number, schema: z.ZodNumber = z.number()) =>
   // json.ts keeps digits that a double cannot hold as a raw number; here a double is what the service gets
   z
-    .preprocess(
-      (value) =>
+    .preprocess<unknown, z.ZodNumber, number>(
+      (value: unknown) =>
         typeof value === "string"
           ? asNumber(value)
           : value !== null && typeof value === "object" && "rawJSON" in value
@@ -86,18 +87,22 @@ const number = (fallback: number, schema: z.ZodNumber = z.number()) =>
     )
     .default(fallback);
 
-const file = (about: string) => z.string().min(1).describe(about);
+const file = (description: string, example: string) =>
+  z
+    .string()
+    .min(1)
+    .meta({ description, examples: [example] });
 const nullable = <T extends z.ZodType>(schema: T) => schema.nullable().default(null as never);
-const body = (shape: z.ZodRawShape) => z.looseObject(shape);
+const body = <S extends z.ZodRawShape>(shape: S) => z.looseObject(shape);
 
 const clashItem = z.looseObject({
-  file: file("an IFC file"),
+  file: file("an IFC file", "model.ifc"),
   selector: z.string().nullable().default(null),
   mode: z.string().default("e"),
 });
 
 /** The eight operations of the pipeline, as the old gateway had them. */
-export const BUILT_IN: Operation[] = [
+export const BUILT_IN = [
   operation({
     name: "ifcconvert",
     service: "ifcconvert",
@@ -106,8 +111,8 @@ export const BUILT_IN: Operation[] = [
     summary: "Convert an IFC file to GLB, OBJ and others",
     files: ["input_filename", "output_filename", "log_file"],
     schema: body({
-      input_filename: file("the IFC file, relative or /uploads/…"),
-      output_filename: file("where the result goes; its extension names the format"),
+      input_filename: file("the IFC file, relative or /uploads/…", "model.ifc"),
+      output_filename: file("where the result goes; its extension names the format", "model.glb"),
       verbose: bool(true),
       plan: bool(false),
       model: bool(true),
@@ -131,8 +136,8 @@ export const BUILT_IN: Operation[] = [
     summary: "Export elements of an IFC file as a table",
     files: ["filename", "output_filename"],
     schema: body({
-      filename: file("the IFC file"),
-      output_filename: file("where the table goes"),
+      filename: file("the IFC file", "model.ifc"),
+      output_filename: file("where the table goes", "table.csv"),
       format: z.enum(["csv", "xlsx", "ods"]).default("csv"),
       delimiter: z.string().default(","),
       null: z.string().default("-"),
@@ -148,9 +153,9 @@ export const BUILT_IN: Operation[] = [
     summary: "Write the changes of a table back into an IFC file",
     files: ["ifc_filename", "csv_filename", "output_filename"],
     schema: body({
-      ifc_filename: file("the IFC file"),
-      csv_filename: file("the table"),
-      output_filename: file("where the changed IFC file goes").optional(),
+      ifc_filename: file("the IFC file", "model.ifc"),
+      csv_filename: file("the table", "table.csv"),
+      output_filename: file("where the changed IFC file goes", "changed.ifc").optional(),
     }),
   }),
   operation({
@@ -167,7 +172,7 @@ export const BUILT_IN: Operation[] = [
       clash_sets: z.array(
         z.looseObject({ name: z.string(), a: z.array(clashItem).min(1), b: z.array(clashItem).default([]) }),
       ),
-      output_filename: file("where the clash JSON goes"),
+      output_filename: file("where the clash JSON goes", "clashes.json"),
       tolerance: number(0.01),
       smart_grouping: bool(false),
       max_cluster_distance: number(5.0),
@@ -185,9 +190,9 @@ export const BUILT_IN: Operation[] = [
     summary: "Check an IFC file against an IDS",
     files: ["ifc_filename", "ids_filename", "output_filename"],
     schema: body({
-      ifc_filename: file("the IFC file"),
-      ids_filename: file("the IDS file"),
-      output_filename: file("where the report goes"),
+      ifc_filename: file("the IFC file", "model.ifc"),
+      ids_filename: file("the IDS file", "rules.ids"),
+      output_filename: file("where the report goes", "report.json"),
       report_type: z.enum(["json", "html"]).default("json"),
     }),
   }),
@@ -199,8 +204,8 @@ export const BUILT_IN: Operation[] = [
     summary: "Compare two IFC files",
     files: ["old_file", "new_file", "output_file"],
     schema: body({
-      old_file: file("the older IFC file"),
-      new_file: file("the newer IFC file"),
+      old_file: file("the older IFC file", "old.ifc"),
+      new_file: file("the newer IFC file", "new.ifc"),
       output_file: z.string().default("diff.json"),
       relationships: nullable(z.array(z.string())),
       is_shallow: bool(true),
@@ -214,7 +219,10 @@ export const BUILT_IN: Operation[] = [
     path: "/ifc2json",
     summary: "Write the entities of an IFC file as JSON",
     files: ["filename", "output_filename"],
-    schema: body({ filename: file("the IFC file"), output_filename: file("where the JSON goes") }),
+    schema: body({
+      filename: file("the IFC file", "model.ifc"),
+      output_filename: file("where the JSON goes", "model.json"),
+    }),
   }),
   operation({
     name: "calculate-qtos",
@@ -223,9 +231,12 @@ export const BUILT_IN: Operation[] = [
     path: "/calculate-qtos",
     summary: "Calculate quantities and write them into the IFC file",
     files: ["input_file", "output_file"],
-    schema: body({ input_file: file("the IFC file"), output_file: z.string().nullish() }),
+    schema: body({ input_file: file("the IFC file", "model.ifc"), output_file: z.string().nullish() }),
   }),
-];
+] satisfies Operation[];
+
+/** What to send to each of them. */
+export type Payloads = { [O in (typeof BUILT_IN)[number] as O["name"]]: z.input<O["schema"]> };
 
 /** All operations of a deployment, by name and by service. */
 export class Registry {

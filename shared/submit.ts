@@ -64,18 +64,25 @@ const tag = z.string().regex(/^[\w.:/-]{1,64}$/, "a tag may have letters, digits
 
 /** Options of a job: query parameters of an operation's route, or fields of POST /jobs. Durations become ms. */
 export const OPTIONS = z.strictObject({
-  priority: whole(0, 9).optional(),
-  delay: duration.optional(),
-  run_at: z.iso.datetime({ offset: true, error: "must be an ISO 8601 time such as 2026-01-31T08:00:00Z" }).optional(),
-  timeout: duration.optional(),
-  retries: whole(0, 100).optional(),
-  backoff: duration.optional(),
-  result_ttl: duration.optional(),
+  priority: whole(0, 9).optional().describe("5 if left out; 9 goes first"),
+  delay: duration.optional().describe("how long to wait before it may run: seconds, or 30s, 5m, 2h"),
+  run_at: z.iso
+    .datetime({ offset: true, error: "must be an ISO 8601 time such as 2026-01-31T08:00:00Z" })
+    .optional()
+    .describe("not before this time; either this or delay"),
+  timeout: duration.optional().describe("longest that one call may take; at most the operation's own limit"),
+  retries: whole(0, 100).optional().describe("further attempts after a failure that may pass"),
+  backoff: duration.optional().describe("before the first retry; doubles with each, with jitter"),
+  result_ttl: duration.optional().describe("how long the record and its result are kept after the end"),
   tags: z
     .union([z.array(tag).max(16), z.string().transform((text) => text.split(",").map((item) => item.trim()))])
     .pipe(z.array(tag).max(16))
-    .optional(),
-  callback_url: z.string().optional(),
+    .optional()
+    .describe("words to find the job by"),
+  callback_url: z
+    .string()
+    .optional()
+    .describe("gets the full record when the job has ended, signed as Standard Webhooks"),
   after: z.unknown().optional(),
   on_dependency_failure: z.unknown().optional(),
 });

@@ -11,8 +11,8 @@ import { fit, readBody } from "../submit.ts";
 import { fullPath, listFiles, openFile } from "../volumes.ts";
 
 const MOST_FILES = 10_000;
-const LIST = z.object({ limit: z.coerce.number().int().min(1).max(MOST_FILES).default(MOST_FILES) });
-const LINK = z.strictObject({ file_path: z.string().min(1).max(1_024) });
+export const LIST = z.object({ limit: z.coerce.number().int().min(1).max(MOST_FILES).default(MOST_FILES) });
+export const LINK = z.strictObject({ file_path: z.string().min(1).max(1_024) });
 const JSON_DIR = "/output/json";
 
 export function files(gateway: Gateway) {

@@ -6,15 +6,27 @@ import { dashboard } from "./dashboard.ts";
 import { deliveries } from "./deliveries.ts";
 import { download } from "./download.ts";
 import { edge, sealed } from "./edge.ts";
-import { files } from "./files.ts";
+import { files, LINK, LIST } from "./files.ts";
 import { follow } from "./follow.ts";
 import { jobs } from "./jobs.ts";
-import { list } from "./list.ts";
+import { list, QUERY } from "./list.ts";
 import { metrics } from "./metrics.ts";
-import { operate } from "./operate.ts";
-import { progress } from "./progress.ts";
+import { openapi } from "./openapi.ts";
+import { BULK, operate } from "./operate.ts";
+import { PROGRESS, progress } from "./progress.ts";
 import { result } from "./result.ts";
-import { upload } from "./upload.ts";
+import { FROM_URL, KINDS, upload } from "./upload.ts";
+
+/** What the routes check requests with, for the document that tells of them. */
+const asked = {
+  bulk: BULK,
+  fromUrl: FROM_URL,
+  jobs: QUERY,
+  kinds: Object.keys(KINDS),
+  link: LINK,
+  list: LIST,
+  progress: PROGRESS,
+};
 
 export const routes: ((gateway: Gateway) => Hono<Env>)[] = [
   batches,
@@ -25,6 +37,7 @@ export const routes: ((gateway: Gateway) => Hono<Env>)[] = [
   jobs,
   list,
   metrics,
+  (gateway) => openapi(gateway, asked),
   operate,
   progress,
   result,

@@ -33,7 +33,7 @@ const cursor = z
     ctx.addIssue("is none of ours; take it from `next` of the page before");
     return z.NEVER;
   });
-const QUERY = z.strictObject({
+export const QUERY = z.strictObject({
   service: several(z.string().regex(NAME)).optional(),
   state: several(z.enum(LISTED, `must be some of ${LISTED.join(", ")}, separated by commas`)).optional(),
   tag: z.string().min(1).max(64).optional(),

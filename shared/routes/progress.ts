@@ -8,7 +8,8 @@ import { reportProgress } from "../store/consume.ts";
 import { noJob } from "../store/inspect.ts";
 import { fit, readBody } from "../submit.ts";
 
-const BODY = z.strictObject({
+/** The body of POST /jobs/{id}/progress. */
+export const PROGRESS = z.strictObject({
   progress: z.number().min(0).max(1).optional(),
   message: z.string().max(500).optional(),
 });
@@ -19,7 +20,7 @@ export function progress({ config, inspector }: Gateway) {
     const id = idOf(c.req.param("id"));
     const token = c.req.query("t") ?? "";
     const body = parseJson(await readBody(c.req.raw, config.maxBodyBytes), config.maxJsonDepth);
-    const { progress, message } = fit(BODY, body, "The progress");
+    const { progress, message } = fit(PROGRESS, body, "The progress");
     const reply = await inspector.ask(() =>
       reportProgress(
         inspector.redis,

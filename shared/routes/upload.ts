@@ -13,7 +13,7 @@ import { checkTarget, GuardError, type GuardedAnswer, guardedFetch } from "../ss
 import { fit, readBody } from "../submit.ts";
 
 /** What /upload/{kind} takes; an empty list takes any. */
-const KINDS: Record<string, string[]> = {
+export const KINDS: Record<string, string[]> = {
   ifc: [".ifc", ".ifczip"],
   ids: [".ids"],
   bcf: [".bcf", ".bcfzip"],
@@ -23,7 +23,7 @@ const KINDS: Record<string, string[]> = {
 /** What a form may weigh beside its file: boundaries, headers, small fields. */
 const FORM_BYTES = 1_048_576;
 const MOST_REDIRECTS = 5;
-const FROM_URL = z.strictObject({
+export const FROM_URL = z.strictObject({
   url: z.string().min(1).max(4_096),
   output_filename: z.string().max(1_024).nullish(),
 });

@@ -1,0 +1,217 @@
+/**
+ * The OpenAPI document, made of the schemas that requests are checked with: the registry's, the options' and the
+ * routes' own. tests/openapi.test.ts holds its paths against the routes that there really are.
+ */
+import { z } from "zod";
+import { type CreateDocumentOptions, createDocument, createSchema, type ZodOpenApiObject } from "zod-openapi";
+import { FAULTS, type FaultCode } from "./faults.ts";
+import { ANSWERS } from "./openapi-answers.ts";
+import {
+  type Answer,
+  type Asked,
+  HEADERS,
+  ownRoutes,
+  type Route,
+  SUBMIT_ANSWERS,
+  SUBMIT_FAULTS,
+  SUBMIT_TAKES,
+  TAGS,
+  TAKEN,
+} from "./openapi-routes.ts";
+import type { Operation, Registry } from "./services.ts";
+import { OPTIONS } from "./submit.ts";
+import { VERSION } from "./version.ts";
+
+type Schema = Record<string, unknown>;
+type Paths = NonNullable<ZodOpenApiObject["paths"]>;
+
+/** What zod says of a request too widely: it tells what is let through, a client wants to know what to send. */
+const override: NonNullable<CreateDocumentOptions["override"]> = ({ zodSchema, jsonSchema, io }) => {
+  if (io !== "input") return;
+  const { def } = zodSchema._zod;
+  const become = (schema: z.core.$ZodType) => {
+    for (const key of Object.keys(jsonSchema)) delete jsonSchema[key as keyof typeof jsonSchema];
+    const { $schema, ...rest } = z.toJSONSchema(schema);
+    Object.assign(jsonSchema, rest);
+  };
+  // a default beyond a lax reading ("true" for true) is left out by zod
+  if (def.type === "default" && jsonSchema.default === undefined) jsonSchema.default = def.defaultValue as never;
+  // texts that are read as a number or a list: the number, the list
+  if (def.type === "pipe" && def.in._zod.def.type === "union" && def.out._zod.def.type !== "transform") become(def.out);
+  if (jsonSchema.maximum === Number.MAX_SAFE_INTEGER) delete jsonSchema.maximum;
+  if (jsonSchema.minimum === Number.MIN_SAFE_INTEGER) delete jsonSchema.minimum;
+  if (jsonSchema.format === "date-time") delete jsonSchema.pattern;
+};
+
+type Requested = { schema: Schema; components: Record<string, Schema> };
+
+/** A request's schema, and parts that refer to themselves, under names of their own: two may call them alike. */
+function requested(schema: z.ZodType, name: string): Requested {
+  const made = createSchema(schema, {
+    ...{ io: "input", openapiVersion: "3.1.0", schemaRefPath: `#/components/schemas/${name}.` },
+    opts: { override, allowEmptySchema: anything() },
+  }) as unknown as Requested;
+  const components = Object.entries(made.components).map(([key, part]) => [`${name}.${key}`, part] as const);
+  return { schema: made.schema, components: Object.fromEntries(components) };
+}
+
+/** The payload of an operation. A schema of a deployment's own that cannot be told as JSON Schema is any object. */
+function payloadOf(op: Operation): Requested {
+  try {
+    return requested(op.schema, op.name);
+  } catch {
+    return { schema: { type: "object" }, components: {} };
+  }
+}
+
+/** Schemas that say nothing are allowed: the service knows what it takes. */
+const anything = () => ({ custom: true, transform: true, unknown: true, any: true }) as never;
+
+const headersOf = (names: (keyof typeof HEADERS)[] = []) =>
+  Object.fromEntries(names.map((name) => [name, plain(HEADERS[name])]));
+const plain = (schema: z.ZodType) => {
+  const { description, ...rest } = requested(schema, "header").schema;
+  return { ...(description ? { description } : {}), schema: rest } as { schema: never };
+};
+
+function answered({ is, schema, type, headers }: Answer) {
+  const content = schema
+    ? { "application/json": { schema } }
+    : type
+      ? { [type]: { schema: type === "application/json" ? { type: "object" as const } : { type: "string" as const } } }
+      : undefined;
+  return {
+    description: is,
+    ...(content ? { content } : {}),
+    ...(headers ? { headers: headersOf(headers) } : {}),
+  };
+}
+
+/** Faults by their status; each says which codes it may carry. */
+function refusals(codes: FaultCode[]) {
+  const by = new Map<number, FaultCode[]>();
+  for (const code of new Set(codes)) by.set(FAULTS[code][0], [...(by.get(FAULTS[code][0]) ?? []), code]);
+  return Object.fromEntries(
+    [...by].map(([status, all]) => [
+      String(status),
+      {
+        description: all.map((code) => `${FAULTS[code][1]} (${code})`).join(" · "),
+        content: { "application/problem+json": { schema: ANSWERS.Problem } },
+        ...(status === 429 || status === 503 ? { headers: headersOf(["Retry-After"]) } : {}),
+      },
+    ]),
+  );
+}
+
+/** Faults that whoever needs a key may meet anywhere. */
+const KEYED: FaultCode[] = [
+  "no_key",
+  "wrong_key",
+  "wrong_scope",
+  "foreign_origin",
+  "rate_limited",
+  "redis_unreachable",
+];
+
+/** Query parameters from the object that the query is checked with. */
+function queryOf(schema: z.ZodType): object[] {
+  const { properties = {}, required = [] } = requested(schema, "query").schema as {
+    properties?: Record<string, Schema>;
+    required?: string[];
+  };
+  return Object.entries(properties).map(([name, { description, ...rest }]) => ({
+    ...{ name, in: "query", required: required.includes(name), ...(description ? { description } : {}), schema: rest },
+    ...(rest.type === "array" ? { style: "form", explode: false } : {}),
+  }));
+}
+
+/** @param body  the request's schema as it stands in the document */
+function operationOf(path: string, route: Route, body: Schema | undefined) {
+  const named = [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => name as string);
+  const parameters = [
+    ...named.map((name) => ({ name, in: "path", required: true, ...plain(route.path?.[name] ?? z.string()) })),
+    ...(route.query ? queryOf(route.query) : []),
+    ...(route.takes ?? []).map((name) => ({ name, in: "header", required: false, ...plain(TAKEN[name]) })),
+  ];
+  const form = { type: "object", required: ["file"], properties: { file: { type: "string", format: "binary" } } };
+  const content = route.form ? { "multipart/form-data": { schema: form } } : { "application/json": { schema: body } };
+  return {
+    operationId: route.id,
+    tags: [route.tag],
+    summary: route.summary,
+    ...(route.scope ? { "x-scope": route.scope } : { security: [] }),
+    ...(parameters.length > 0 ? { parameters } : {}),
+    ...(body || route.form ? { requestBody: { required: true, content } } : {}),
+    responses: {
+      ...Object.fromEntries(Object.entries(route.answers).map(([status, answer]) => [status, answered(answer)])),
+      ...refusals([...(route.scope ? KEYED : []), ...(route.faults ?? [])]),
+    },
+  };
+}
+
+/** Options without those that are refused so far. */
+const TAKEN_OPTIONS = OPTIONS.omit({ after: true, on_dependency_failure: true });
+
+const ofOperation = (op: Operation): Route => ({
+  ...{ id: op.name, tag: "operations", summary: op.summary, scope: "submit", query: TAKEN_OPTIONS },
+  ...{ takes: [...SUBMIT_TAKES], answers: SUBMIT_ANSWERS, faults: SUBMIT_FAULTS },
+});
+
+/** The body of POST /jobs: each operation with its own payload, and the options. */
+function anyJob(operations: Operation[]): Schema {
+  const { properties } = requested(TAKEN_OPTIONS, "options").schema as { properties: Schema };
+  return {
+    type: "object",
+    required: ["operation", "payload"],
+    properties: { operation: { enum: operations.map((op) => op.name) }, payload: { type: "object" }, ...properties },
+    additionalProperties: false,
+    oneOf: operations.map((op) => ({
+      properties: { operation: { const: op.name }, payload: { $ref: `#/components/schemas/${op.name}` } },
+    })),
+  };
+}
+
+/** The document of a deployment. */
+export function document(registry: Registry, asked: Asked, maxBatchJobs: number): object {
+  const schemas: Record<string, Schema> = { AnyJob: anyJob(registry.operations) };
+  const paths: Record<string, Record<string, unknown>> = {};
+  const put = (method: string, path: string, route: Route, body: Schema | undefined) => {
+    paths[path] = { ...paths[path], [method]: operationOf(path, route, body) };
+  };
+  for (const op of registry.operations) {
+    const { schema, components } = payloadOf(op);
+    Object.assign(schemas, components, { [op.name]: schema });
+    put("post", op.route, ofOperation(op), { $ref: `#/components/schemas/${op.name}` });
+  }
+  const submit = { $ref: "#/components/schemas/AnyJob" };
+  const batch = { type: "array", items: submit, minItems: 1, maxItems: maxBatchJobs };
+  for (const [name, route] of Object.entries(ownRoutes(asked))) {
+    const [method, path] = name.split(" ") as [string, string];
+    const body = route.body && requested(route.body, route.id).schema;
+    put(method, path, route, name === "post /jobs" ? { oneOf: [submit, batch] } : body);
+  }
+  return createDocument(
+    {
+      openapi: "3.1.0",
+      info: {
+        title: "Longhaul",
+        version: VERSION,
+        description:
+          "A durable queue in front of slow HTTP services. A submit answers 202 with the job's id; poll its status, wait for it, or give a callback_url.",
+        license: { name: "MIT", identifier: "MIT" },
+      },
+      servers: [{ url: "/" }],
+      tags: Object.entries(TAGS).map(([name, description]) => ({ name, description })),
+      security: [{ apiKey: [] }, { bearer: [] }],
+      paths: paths as Paths,
+      components: {
+        schemas: schemas as never,
+        securitySchemes: {
+          apiKey: { type: "apiKey", in: "header", name: "X-API-Key" },
+          bearer: { type: "http", scheme: "bearer", description: "The same key as a bearer token." },
+        },
+      },
+    },
+    { override, allowEmptySchema: anything() },
+  );
+}

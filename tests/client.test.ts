@@ -1,0 +1,47 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { Longhaul, LonghaulError } from "../examples/client.ts";
+import type { Payloads } from "../shared/services.ts";
+import { type Stack, startStack } from "./support/stack.ts";
+
+let stack: Stack;
+let longhaul: Longhaul<Payloads & { work: Record<string, unknown> }>;
+beforeAll(async () => {
+  stack = await startStack({ env: { API_KEYS: "client-test-key" } });
+  longhaul = new Longhaul(stack.url, "client-test-key");
+});
+afterAll(() => stack?.stop());
+
+test("submit, wait, result", async () => {
+  const id = await longhaul.submit("work", { sleep: 300, answer: { value: [1] } }, { priority: 8, tags: ["a"] });
+  expect(await longhaul.wait(id)).toEqual({ value: [1] });
+  const result = await longhaul.result(id);
+  expect([result.headers.get("content-type"), await result.text()]).toEqual(["application/json", '{"value":[1]}']);
+});
+
+test("a job that fails, and a request that is refused, say why", async () => {
+  const id = await longhaul.submit("work", { status: 404, detail: "File a.ifc not found" });
+  const failed = longhaul.wait(id);
+  await expect(failed).rejects.toBeInstanceOf(LonghaulError);
+  await expect(failed).rejects.toThrow("File a.ifc not found");
+  const refused = { status: 403, problem: { code: "wrong_key" } };
+  await expect(new Longhaul(stack.url, "wrong").status(id)).rejects.toMatchObject(refused);
+});
+
+test("cancel", async () => {
+  const id = await longhaul.submit("work", { sleep: 20_000 });
+  await longhaul.cancel(id);
+  await expect(longhaul.wait(id)).rejects.toThrow(/^canceled/);
+});
+
+test("payloads have the types of the registry", () => {
+  const fits = (_: Payloads["ifcclash"]) => {};
+  fits({ clash_sets: [{ name: "a", a: [{ file: "a.ifc" }] }], output_filename: "c.json", check_all: true });
+  // @ts-expect-error: output_filename is required
+  fits({ clash_sets: [] });
+  // @ts-expect-error: a number
+  fits({ clash_sets: [], output_filename: "c.json", tolerance: "much" });
+  // @ts-expect-error: one of three words
+  fits({ clash_sets: [], output_filename: "c.json", mode: "some" });
+  const convert: Payloads["ifcconvert"] = { input_filename: "a.ifc", output_filename: "a.glb", include: ["IfcWall"] };
+  expect(convert.input_filename).toBe("a.ifc");
+});
