@@ -51,13 +51,17 @@ if (calls > callCap)
 const redis = connect(config!.redisUrl, "work", `longhaul-worker-${worker}`);
 const events = connect(config!.redisUrl, "work", `longhaul-events-${worker}`);
 const consumer = new Consumer(redis, worker);
-try {
-  for (const warning of await checkRedis(redis, config!.allowVolatile)) log(`Redis: ${warning}`);
-} catch (error) {
-  if (error instanceof UnfitRedis) fail(`Redis cannot be used: ${error.message}`);
-  throw error;
+for (let fit = false; !fit; ) {
+  try {
+    for (const warning of await checkRedis(redis, config!.allowVolatile)) log(`Redis: ${warning}`);
+    await consumer.register(services);
+    fit = true;
+  } catch (error) {
+    if (error instanceof UnfitRedis) fail(`Redis cannot be used: ${error.message}`);
+    log(`Redis: ${(error as Error).message}; trying on`); // READONLY in a failover, MISCONF
+    await new Promise((done) => setTimeout(done, 1_000));
+  }
 }
-await consumer.register(services);
 
 /** A lane with its own blocking connection. */
 function laneOf(name: ServiceName): { lane: Lane; unblock(): Promise<void> } {
