@@ -9,7 +9,6 @@ import { hostname } from "node:os";
 import process from "node:process";
 import { Redis } from "ioredis";
 import { clocks } from "./shared/clocks/index.ts";
-import { Watch } from "./shared/clocks/watch.ts";
 import { type Config, ConfigError, readConfig } from "./shared/config.ts";
 import { type JobId, newWorkerId, type ServiceName, serviceName } from "./shared/jobs.ts";
 import { GLOBAL } from "./shared/keys.ts";
@@ -19,6 +18,7 @@ import { Consumer } from "./shared/store/consume.ts";
 import { MOST_RUNS, type WorkerInfo } from "./shared/store/inspect.ts";
 import { checkRedis, connect, info, UnfitRedis } from "./shared/store/redis.ts";
 import { VERSION } from "./shared/version.ts";
+import { Watch } from "./shared/watch.ts";
 
 const callCap = liftCallCap();
 const worker = newWorkerId();
