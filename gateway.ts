@@ -161,18 +161,16 @@ async function main(): Promise<void> {
   let warnings: string[] = [];
   // Checked each time a connection is ready: Redis may be away now, and another one may come back.
   redis.on("ready", () => {
-    checkRedis(redis, config.allowVolatile).then(
-      async (found) => {
-        warnings = found;
-        for (const warning of found) console.log(`Redis: ${warning}`);
-        await gateway.producer.register([...config.registry.services.keys()]);
-      },
-      (error) => {
-        if (!(error instanceof UnfitRedis)) return;
-        console.error(`Redis cannot be used: ${error.message}`);
-        process.exit(1);
-      },
-    );
+    const check = async () => {
+      warnings = await checkRedis(redis, config.allowVolatile);
+      for (const warning of warnings) console.log(`Redis: ${warning}`);
+      await gateway.producer.register([...config.registry.services.keys()]);
+    };
+    check().catch((error) => {
+      if (!(error instanceof UnfitRedis)) return; // away again: checked anew when it is back
+      console.error(`Redis cannot be used: ${error.message}`);
+      process.exit(1);
+    });
   });
   const ending = new AbortController();
   const gateway = assemble(config, redis, ending.signal);

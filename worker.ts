@@ -9,7 +9,6 @@ import { hostname } from "node:os";
 import process from "node:process";
 import { Redis } from "ioredis";
 import { clocks } from "./shared/clocks/index.ts";
-import { Watch } from "./shared/clocks/watch.ts";
 import { type Config, ConfigError, readConfig } from "./shared/config.ts";
 import { type JobId, newWorkerId, type ServiceName, serviceName } from "./shared/jobs.ts";
 import { GLOBAL } from "./shared/keys.ts";
@@ -19,6 +18,7 @@ import { Consumer } from "./shared/store/consume.ts";
 import { MOST_RUNS, type WorkerInfo } from "./shared/store/inspect.ts";
 import { checkRedis, connect, info, UnfitRedis } from "./shared/store/redis.ts";
 import { VERSION } from "./shared/version.ts";
+import { Watch } from "./shared/watch.ts";
 
 const callCap = liftCallCap();
 const worker = newWorkerId();
@@ -51,13 +51,17 @@ if (calls > callCap)
 const redis = connect(config!.redisUrl, "work", `longhaul-worker-${worker}`);
 const events = connect(config!.redisUrl, "work", `longhaul-events-${worker}`);
 const consumer = new Consumer(redis, worker);
-try {
-  for (const warning of await checkRedis(redis, config!.allowVolatile)) log(`Redis: ${warning}`);
-} catch (error) {
-  if (error instanceof UnfitRedis) fail(`Redis cannot be used: ${error.message}`);
-  throw error;
+for (let fit = false; !fit; ) {
+  try {
+    for (const warning of await checkRedis(redis, config!.allowVolatile)) log(`Redis: ${warning}`);
+    await consumer.register(services);
+    fit = true;
+  } catch (error) {
+    if (error instanceof UnfitRedis) fail(`Redis cannot be used: ${error.message}`);
+    log(`Redis: ${(error as Error).message}; trying on`); // READONLY in a failover, MISCONF
+    await new Promise((done) => setTimeout(done, 1_000));
+  }
 }
-await consumer.register(services);
 
 /** A lane with its own blocking connection. */
 function laneOf(name: ServiceName): { lane: Lane; unblock(): Promise<void> } {

@@ -189,7 +189,7 @@ test("entries import no entry; routes and clocks import none of their own kind, 
       const folder = /^shared\/(routes|clocks)\//.exec(path)?.[0];
       if (!folder || /\/index\.ts$/.test(path)) continue;
       const sibling = target.startsWith("shared/routes/") || target.startsWith("shared/clocks/");
-      const shape = /^shared\/clocks\/(clock|watch)\.ts$/.test(target); // what every clock is given
+      const shape = /^shared\/clocks\/clock\.ts$/.test(target); // what every clock is given
       expect([path, target, sibling && !shape]).toEqual([path, target, false]);
     }
   }

@@ -1,7 +1,7 @@
 /** Rules 4 and 5: who may judge others dead, and that whoever holds a job can be found. */
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
-import { Watch } from "../shared/clocks/watch.ts";
 import { connect, ready } from "../shared/store/redis.ts";
+import { Watch } from "../shared/watch.ts";
 import { startLossyProxy } from "./chaos/proxy.ts";
 import { until } from "./support/stack.ts";
 import { DAY, KEYS, SERVICE, startStore, type TestStore } from "./support/store.ts";

@@ -1,10 +1,10 @@
 /** Leases, the reaper, and what a worker that comes back too late may do: nothing. */
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import { reap as clock } from "../shared/clocks/reap.ts";
-import { Watch } from "../shared/clocks/watch.ts";
 import { readConfig } from "../shared/config.ts";
 import { overrunMs, reportProgress } from "../shared/store/consume.ts";
 import { BLOCK_MS } from "../shared/store/redis.ts";
+import { Watch } from "../shared/watch.ts";
 import { ASK, DAY, KEYS, SERVICE, settle, startStore, type TestStore, type TestWorker } from "./support/store.ts";
 
 const LEASE = 30_000;

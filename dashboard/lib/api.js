@@ -12,7 +12,11 @@ export class Refused extends Error {
 
 /** Digits that a double cannot hold are kept, where the browser can. */
 const keepDigits = (_key, value, context) =>
-  typeof value === "number" && context?.source && JSON.rawJSON && /[\d.]{16}/.test(context.source)
+  typeof value === "number" &&
+  context?.source &&
+  JSON.rawJSON &&
+  /[\d.]{16}/.test(context.source) &&
+  String(value) !== context.source
     ? JSON.rawJSON(context.source)
     : value;
 

@@ -3,4 +3,4 @@ import htm from "htm";
 import { h } from "preact";
 
 export const html = htm.bind(h);
-export { useEffect, useId, useLayoutEffect, useRef, useState } from "preact/hooks";
+export { useEffect, useErrorBoundary, useId, useLayoutEffect, useRef, useState } from "preact/hooks";

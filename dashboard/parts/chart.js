@@ -3,7 +3,7 @@ import uPlot from "uplot";
 import { absolute, num } from "../lib/format.js";
 import { html, useEffect, useRef } from "../lib/html.js";
 
-const HEIGHT = 200;
+const HEIGHT = 190;
 /** A colour of the style sheet as a canvas understands it: light-dark() resolved. */
 function colour(name) {
   const probe = document.createElement("i");
@@ -41,7 +41,7 @@ function options(width, stepMs) {
     cursor: { points: { size: 6 }, drag: { x: false, y: false } },
     scales: { x: { time: true }, y: { range: (_u, _min, most) => [0, Math.max(4, most * 1.1)] } },
     axes: [
-      { ...axis, grid: { show: false }, space: 70, values: ticks },
+      { ...axis, grid: { show: false }, space: 70, size: 30, values: ticks },
       { ...axis, size: 46, values: (_, ticks) => ticks.map((v) => (Number.isInteger(v) ? num(v) : "")) },
     ],
     series: [

@@ -1,4 +1,5 @@
 // A form made from an operation's JSON Schema. What it cannot show as a field it shows as JSON.
+import { isRaw } from "../lib/api.js";
 import { html, useId } from "../lib/html.js";
 
 const typeOf = (schema) => (Array.isArray(schema.type) ? schema.type.find((t) => t !== "null") : schema.type);
@@ -65,7 +66,7 @@ export function Field({ name, schema, value, set, path, files, errors, required,
   }
   if (type === "number" || type === "integer") {
     return field(html`<input id=${id} type="number" step=${type === "integer" ? 1 : "any"} min=${s.minimum} max=${s.maximum} ...${about}
-      value=${value ?? ""} onInput=${(e) => set(e.target.value === "" ? null : Number(e.target.value))} />`);
+      value=${isRaw(value) ? JSON.stringify(value) : (value ?? "")} onInput=${(e) => set(e.target.value === "" ? null : Number(e.target.value))} />`);
   }
   if (type === "string") {
     const empty = s.nullable ? null : "";

@@ -26,7 +26,7 @@ const Tags = ({ tags }) =>
 export function JobRows({ jobs, now, caption, pick }) {
   const every = pick && jobs.length > 0 && jobs.every((job) => pick.picked.has(job.job_id));
   return html`<div class="scroll" tabindex="0" role="region" aria-label=${caption}>
-    <table class="jobs">
+    <table class=${pick ? "jobs has-ticks" : "jobs"}>
       <caption class="hidden">${caption}</caption>
       <thead>
         <tr>
@@ -42,10 +42,10 @@ export function JobRows({ jobs, now, caption, pick }) {
         ${jobs.map(
           (job) => html`<tr key=${job.job_id} class=${pick?.picked.has(job.job_id) ? "picked" : ""}>
             ${pick && html`<td class="tick"><input type="checkbox" aria-label=${`Choose ${job.job_id}`} checked=${pick.picked.has(job.job_id)} onChange=${(e) => pick.toggle(job.job_id, e.target.checked)} /></td>`}
-            <td><${State} state=${job.status} cancelAsked=${job.cancel_requested_at} /></td>
+            <td class="state"><${State} state=${job.status} cancelAsked=${job.cancel_requested_at} /></td>
             <td class="what"><${JobLink} id=${job.job_id}>${job.operation} <span class="dim">${shortId(job.job_id)}</span></${JobLink}><${Tags} tags=${job.tags} /></td>
             <td class="when"><${Time} at=${job.created_at} now=${now} /></td>
-            <td class="right">${took(job, now)}</td>
+            <td class="took right">${took(job, now)}</td>
             <td class="said">
               ${
                 job.status === "started" && job.progress !== null && job.progress !== undefined

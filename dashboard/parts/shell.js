@@ -1,6 +1,6 @@
 // The frame around a panel: navigation, how fresh the state is, notices, questions, sign-in.
 import { num, timeOfDay } from "../lib/format.js";
-import { html } from "../lib/html.js";
+import { html, useErrorBoundary } from "../lib/html.js";
 import { to } from "../lib/route.js";
 import { panels } from "../panels/index.js";
 import { may } from "./bits.js";
@@ -122,10 +122,19 @@ export function Shell({ state }) {
     </header>
     <main id="main" tabindex="-1" class=${`panel-${name}`}>
       <h1 id="title" tabindex="-1">${title}</h1>
-      ${state.live ? panel.view(state) : html`<p class="empty" aria-busy="true">${waiting(state.link)}</p>`}
+      ${state.live ? html`<${Panel} key=${`${name} ${state.route.id}`} panel=${panel} state=${state} />` : html`<p class="empty" aria-busy="true">${waiting(state.link)}</p>`}
     </main>
     <${Notices} state=${state} />
     ${state.dialog && html`<${Dialog} dialog=${state.dialog} close=${state.do.close} />`}
+  </div>`;
+}
+
+/** A panel that breaks says so, and leaves the others alone. */
+function Panel({ panel, state }) {
+  const [error, reset] = useErrorBoundary((e) => console.error(e));
+  if (!error) return html`${panel.view(state)}`;
+  return html`<div class="banner is-bad" role="alert">
+    <p>This panel broke: ${error.message}</p><button type="button" onClick=${reset}>Try again</button>
   </div>`;
 }
 

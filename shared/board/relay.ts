@@ -14,6 +14,12 @@ export type Api = { fetch(request: Request, env: Env["Bindings"]): Response | Pr
 const JOBS = /^\/(?:jobs|batches)(?:\/(?!.*\/result$)|$)/;
 /** Verbs that their own route writes down (routes/operate.ts). */
 const NOTED = /^\/(?:queues|workers)\/|^\/jobs\/bulk(?:\/|$)/;
+/** What is done with files, by route. */
+const FILES: Record<string, string> = {
+  upload: "upload",
+  "download-from-url": "fetch file",
+  create_download_link: "download",
+};
 /** Nothing of a microservice or a file may act in the dashboard's name when a browser opens it. */
 const SANDBOX = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'";
 
@@ -21,29 +27,29 @@ export function relay(gateway: Gateway, api: Api) {
   const secret = secretKeys(gateway.config.redactKeys);
   const operator = new Operator(gateway.inspector.redis, gateway.config.failureTtlMs);
 
-  async function note(caller: Caller, method: string, path: string, status: number): Promise<void> {
-    console.log(`dashboard: ${caller.key} (${caller.scope}) ${caller.ip} ${method} ${path} ${status}`);
-    if (NOTED.test(path) || status >= 400) return;
-    const [, kind = "", id = "", verb] = path.split("/");
-    const job = kind === "jobs" && id !== "";
-    const action = job
-      ? method === "DELETE"
-        ? "delete"
-        : (verb ?? "submit")
-      : kind === "upload"
-        ? "upload"
-        : "submit";
-    const entry = { who: caller.key, ip: caller.ip, action, target: job ? decodeURIComponent(id) : path.slice(1) };
-    await operator.note(entry).catch(() => {}); // it is in the log; what was done is done
+  async function note(caller: Caller, method: string, path: string, answer: Response): Promise<void> {
+    const { status } = answer;
+    if (status >= 400) {
+      console.log(`dashboard: ${caller.key} (${caller.scope}) ${caller.ip} ${method} ${path} refused: ${status}`);
+      return;
+    }
+    if (NOTED.test(path)) return;
+    const [, kind = "", id, verb] = path.split("/");
+    const ofJob = kind === "jobs" && id;
+    const action = ofJob ? (verb ?? method.toLowerCase()) : (FILES[kind] ?? "submit");
+    const target = ofJob ? id : (answer.headers.get("location")?.split("/").pop() ?? path.slice(1));
+    await operator.note({ who: caller.key, ip: caller.ip, action, target });
   }
 
   /** Sends a request on to the gateway's app. @param path  of the gateway */
   async function forward(c: Context<Env>, caller: Caller, path: string, request: Request): Promise<Response> {
     const answer = await api.fetch(request, { ip: c.env?.ip ?? "", caller });
-    if (request.method !== "GET" && request.method !== "HEAD") await note(caller, request.method, path, answer.status);
+    if (request.method !== "GET" && request.method !== "HEAD") await note(caller, request.method, path, answer);
     const type = answer.headers.get("content-type") ?? "";
     const headers = new Headers(answer.headers);
     headers.set("content-security-policy", SANDBOX);
+    // CORS_ORIGINS is for clients with a key: nobody's page reads with a session
+    for (const name of [...headers.keys()]) if (name.startsWith("access-control-")) headers.delete(name);
     const isEvents = type.startsWith("text/event-stream");
     if (
       answer.body &&

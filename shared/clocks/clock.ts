@@ -1,7 +1,7 @@
 /** What every clock is given. A clock keeps no job in memory: each step may run on any worker, or on two at once. */
 import type { Config } from "../config.ts";
 import type { Consumer } from "../store/consume.ts";
-import type { Watch } from "./watch.ts";
+import type { Watch } from "../watch.ts";
 
 export type ClockContext = {
   consumer: Consumer;

@@ -7,7 +7,7 @@
 --
 -- reply flat: id, sequence, ms since when it waits…
 -- A list holds sequences in falling order, so the place is found by halving: O(log n) seeks. What is handed back rejoins
--- at the end in any order: 64 entries on either side are looked at too, so that up to as many find their place.
+-- at the end in any order: there 64 entries on either side are looked at too, so that up to as many find their place.
 -- The backlog is read priority by priority.
 local found = {}
 local function add(id, n)
@@ -26,12 +26,14 @@ local function sequence(list, i)
   return 0
 end
 for _, list in ipairs({ K.ready, K.shelf }) do
-  local low, high = 0, before < 0 and 0 or call('LLEN', list)
+  local length = call('LLEN', list)
+  local low, high = 0, before < 0 and 0 or length
   while low < high do
     local middle = math.floor((low + high) / 2)
     if sequence(list, middle) < before then high = middle else low = middle + 1 end
   end
-  for _, id in ipairs(call('LRANGE', list, math.max(0, low - 64), low + most + 63)) do add(id) end
+  local margin = low + most + 128 < length and 0 or 64
+  for _, id in ipairs(call('LRANGE', list, math.max(0, low - margin), low + most - 1 + margin)) do add(id) end
 end
 if call('ZCARD', K.backlog) > 0 then
   for band = 0, 9 do

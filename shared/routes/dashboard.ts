@@ -17,7 +17,7 @@ import { parseJson } from "../json.ts";
 import { HIDDEN, masked, restore, secretKeys } from "../redact.ts";
 import type { Operation } from "../services.ts";
 import { Viewer } from "../store/view.ts";
-import { fit, OPTION_NAMES, readBody } from "../submit.ts";
+import { fit, readBody } from "../submit.ts";
 
 /** Nothing from another host, no inline script or style, no frame around us (reliability.md §4). */
 const HEADERS = {
@@ -126,7 +126,8 @@ export function dashboard(gateway: Gateway, api: Api) {
 
   app.get("/operations.json", (c) => {
     caller(c);
-    return c.json({ operations: config.registry.operations.map(operationShown), options: OPTION_NAMES });
+    const base = config.gatewayUrl ?? `http://localhost:${config.port}`;
+    return c.json({ gateway: base, operations: config.registry.operations.map(operationShown) });
   });
 
   /** A job by hand: a new one, or another one edited and sent again, whose hidden values come from its record. */

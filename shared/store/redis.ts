@@ -123,7 +123,10 @@ const AWAY_S = 2;
 
 /** Turns an error of ioredis into what a client is told. Never 404 or 500 because Redis is down. */
 export function asFault(error: unknown, members: Record<string, unknown> = {}): Fault {
-  if (error instanceof Fault) return error;
+  if (error instanceof Fault) {
+    const { extra } = error;
+    return new Fault(error.code, error.detail, { ...extra, members: { ...extra.members, ...members } });
+  }
   const text = error instanceof Error ? error.message : String(error);
   const extra = { retryAfterS: AWAY_S, members };
   if (/^OOM|maxmemory/.test(text)) {

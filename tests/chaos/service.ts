@@ -10,7 +10,7 @@ export type ChaosService = {
   stop(): void;
 };
 
-/** 5 % answer 500, 0.5 % never answer, 1 % close the connection without an answer; the rest take 1–20 ms, 1 % up to 1 s. */
+/** 5 % answer 500, 0.5 % never answer, 1 % close the connection without an answer; the rest take 1–20 ms, 3 % up to 2.5 s. */
 export async function startChaosService(random: () => number): Promise<ChaosService> {
   const calls = new Map<string, Call[]>();
   let total = 0;
@@ -32,12 +32,13 @@ export async function startChaosService(random: () => number): Promise<ChaosServ
       calls.set(id, list);
       list.push({ attempt: Number(request.headers["x-job-attempt"]), said });
       const call = ++total;
+      const token = /[?&]t=([^&]+)/.exec(String(request.headers["x-progress-url"]))?.[1];
       if (said === "hang") return;
       if (said === "reset") return void request.socket.destroy();
       if (body.sleep) await Bun.sleep(body.sleep);
-      else await Bun.sleep(random() < 0.01 ? 1_000 * random() : 1 + 19 * random());
+      else await Bun.sleep(random() < 0.03 ? 2_500 * random() : 1 + 19 * random());
       if (said === "500") answer(500, { detail: `no luck with ${body.n}` });
-      else answer(200, { n: body.n, id, call });
+      else answer(200, { n: body.n, id, call, token });
     });
   });
   await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));

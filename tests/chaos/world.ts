@@ -54,11 +54,12 @@ export async function startWorld(
     startLossyProxy(service.port, random),
   ]);
   const url = `http://127.0.0.1:${forService.port}`;
-  const operations = { [SERVICE]: { url, slots: 16, backoff: "200ms", timeout: "3s" } };
+  const operations = { [SERVICE]: { url, slots: 16, backoff: "200ms", timeout: "4s" } };
   writeFileSync(join(dir, "services.json"), JSON.stringify({ operations }));
   const env = {
     SERVICES: join(dir, "services.json"),
     DATA_DIR: join(dir, "data"),
+    GATEWAY_URL: "http://127.0.0.1:1", // only so that calls are told their token
     LEASE: `${LEASE_MS}ms`,
     DRAIN_TIMEOUT: "1s",
     DASHBOARD_PORT: "0",

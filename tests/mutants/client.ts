@@ -182,8 +182,8 @@ export const CLIENT_MUTANTS: Mutant[] = [
   {
     name: "list: no window about the place in a queue",
     file: "shared/lua/page-queue.lua",
-    from: "math.max(0, low - 64)",
-    to: "low",
+    from: "and 0 or 64",
+    to: "and 0 or 0",
     ...by("list", "loses its way"),
   },
   {

@@ -10,12 +10,16 @@ export type FakeService = {
   url: string;
   port: number;
   calls: SeenCall[];
+  /** most calls that were in hand at once */
+  readonly peak: number;
   stop(): Promise<void>;
   byJob(id: string): SeenCall[];
 };
 
 export async function startService(port = 0): Promise<FakeService> {
   const calls: SeenCall[] = [];
+  let inHand = 0;
+  let peak = 0;
   const server: Server<undefined> = Bun.serve({
     port,
     hostname: "127.0.0.1",
@@ -30,7 +34,9 @@ export async function startService(port = 0): Promise<FakeService> {
         call.aborted = true;
       });
       const wish = JSON.parse(body) as Record<string, unknown>;
+      peak = Math.max(peak, ++inHand);
       if (typeof wish.sleep === "number") await Bun.sleep(wish.sleep);
+      inHand--;
       const id = request.headers.get("x-job-id");
       const earlier = calls.filter((c) => c.headers.get("x-job-id") === id).length - 1;
       const headers = (wish.headers ?? {}) as Record<string, string>;
@@ -52,6 +58,9 @@ export async function startService(port = 0): Promise<FakeService> {
     url: `http://127.0.0.1:${server.port}`,
     port: server.port as number,
     calls,
+    get peak() {
+      return peak;
+    },
     byJob: (id) => calls.filter((call) => call.headers.get("x-job-id") === id),
     stop: () => server.stop(true),
   };

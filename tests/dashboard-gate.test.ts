@@ -1,0 +1,414 @@
+/** Who may look and act on the dashboard, and what no page of another site gets: reliability.md §4. */
+import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { assemble, gatewayApp } from "../gateway.ts";
+import { guard, SESSION_MS } from "../shared/auth.ts";
+import { readConfig } from "../shared/config.ts";
+import type { JobId } from "../shared/jobs.ts";
+import { dashboard } from "../shared/routes/index.ts";
+import { until } from "./support/stack.ts";
+import type { TestStore } from "./support/store.ts";
+import { job, settle, startStore } from "./support/store.ts";
+
+const KEYS = { admin: "an-admin-key-of-tests", submit: "a-submit-key-of-tests", read: "a-read-key-of-the-tests" };
+const BASE = "http://board.example";
+const OWN = { origin: BASE };
+const dir = mkdtempSync(join(tmpdir(), "longhaul-board-"));
+let store: TestStore;
+let ask: (path: string, init?: RequestInit & { ip?: string }) => Promise<Response>;
+let config: ReturnType<typeof readConfig>;
+
+const boardOf = (env: Record<string, string>) => {
+  const settings = readConfig({ ...env, SERVICES: join(dir, "services.json"), GATEWAY_URL: "http://gateway.example" });
+  const gateway = assemble(settings, store.connection);
+  const board = dashboard(gateway, gatewayApp(gateway));
+  return {
+    settings,
+    ask: async (path: string, { ip = "9.9.9.9", ...init }: RequestInit & { ip?: string } = {}) =>
+      board.fetch(new Request(path.startsWith("http") ? path : BASE + path, init), { ip }),
+  };
+};
+const post = (path: string, headers: Record<string, string>, body?: unknown) =>
+  ask(path, {
+    method: "POST",
+    headers: { ...headers, ...(body === undefined ? {} : { "content-type": "application/json" }) },
+    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+  });
+const cookieOf = (answer: Response) => (answer.headers.get("set-cookie") ?? "").split(";")[0] as string;
+const signedIn = async (key: string) => ({ cookie: cookieOf(await post("/signin", OWN, { key })) });
+
+beforeAll(async () => {
+  store = await startStore();
+  writeFileSync(join(dir, "services.json"), JSON.stringify({ operations: { work: { url: "http://127.0.0.1:1" } } }));
+  const made = boardOf({ API_KEYS: `${KEYS.admin},${KEYS.submit}:submit,${KEYS.read}:read` });
+  ask = made.ask;
+  config = made.settings;
+});
+afterAll(async () => {
+  await store?.stop();
+  rmSync(dir, { recursive: true, force: true });
+});
+beforeEach(() => store.clear());
+
+/** A finished job whose payload and result hold a secret, and one that failed with it. */
+async function jobs(): Promise<{ done: JobId; failed: JobId; waiting: JobId }> {
+  const payload = '{"n":12345678901234567890,"password":"s3cr3t","file":"a.ifc"}';
+  const [done, failed] = [await store.submit({ payload }), await store.submit({ payload })];
+  const worker = store.worker("w1");
+  const [a, b] = await worker.take(2);
+  await worker.settle(
+    settle(a as never, "finish", { result: '{"ok":true,"api_key":"s3cr3t"}' }),
+    settle(b as never, "fail", { error: JSON.stringify({ code: "http_error", message: "no", retryable: false }) }),
+  );
+  return { done, failed, waiting: await store.submit({ payload }) };
+}
+
+test("sign-in sets a cookie that scripts cannot read and other sites cannot send", async () => {
+  const answer = await post("/signin", OWN, { key: KEYS.admin });
+  const flags = (answer.headers.get("set-cookie") ?? "").split("; ").slice(1).sort();
+  expect([answer.status, flags]).toEqual([200, ["HttpOnly", "Max-Age=43200", "Path=/", "SameSite=Strict"]]);
+  expect(await answer.text()).not.toContain(KEYS.admin);
+  const https = await ask("https://board.example/signin", {
+    method: "POST",
+    headers: { origin: "https://board.example", "content-type": "application/json" },
+    body: JSON.stringify({ key: KEYS.admin }),
+  });
+  expect(https.headers.get("set-cookie")).toContain("; Secure");
+  const proxied = await post("/signin", { ...OWN, "x-forwarded-proto": "https" }, { key: KEYS.admin });
+  expect(proxied.headers.get("set-cookie")).toContain("; Secure");
+  const out = await post("/signout", OWN);
+  expect(out.headers.get("set-cookie")).toContain("Max-Age=0");
+});
+
+test("a wrong key is refused, and after ten of them the address has to wait", async () => {
+  const wrong = (ip: string, key: unknown) =>
+    ask("/signin", {
+      method: "POST",
+      ip,
+      headers: { ...OWN, "content-type": "application/json" },
+      body: JSON.stringify({ key }),
+    });
+  for (const key of ["x", "", null, { a: 1 }, KEYS.admin.slice(1), `${KEYS.admin}x`]) {
+    const answer = await wrong("7.7.7.1", key);
+    expect([answer.status, answer.headers.get("set-cookie")]).toEqual([403, null]);
+  }
+  for (let i = 0; i < 10; i++) expect((await wrong("7.7.7.2", "nope")).status).toBe(403);
+  const late = await wrong("7.7.7.2", KEYS.admin);
+  expect([late.status, Number(late.headers.get("retry-after")) > 0]).toEqual([429, true]);
+  expect((await wrong("7.7.7.3", KEYS.admin)).status).toBe(200);
+});
+
+const LOOKS = ["/state.json", "/state/events", "/history.json", "/operations.json", "/api/jobs", "/api/audit"];
+
+test("without a session nothing is told; with one, or with a key in a header, it is", async () => {
+  for (const path of LOOKS) {
+    const answer = await ask(path);
+    expect([path, answer.status]).toEqual([path, 401]);
+  }
+  const session = await signedIn(KEYS.admin);
+  for (const headers of [session, { "x-api-key": KEYS.admin }]) {
+    for (const path of LOOKS) {
+      const answer = await ask(path, { headers });
+      expect([path, answer.status]).toEqual([path, 200]);
+      await answer.body?.cancel();
+    }
+  }
+  expect((await ask("/state.json", { headers: { "x-api-key": "wrong-key-12345" } })).status).toBe(403);
+});
+
+test("a forged, altered, expired or foreign cookie is none; a key that is taken away ends its sessions", async () => {
+  const { session } = guard(config);
+  const good = session.issue(KEYS.admin);
+  const [name, until, signature] = good.split(".") as [string, string, string];
+  const reader = session.issue(KEYS.read);
+  const bad = {
+    "another expiry": `${name}.${Number(until) + 1}.${signature}`,
+    "another key's name": `${reader.split(".")[0]}.${until}.${signature}`,
+    "another key's signature": `${name}.${until}.${reader.split(".")[2]}`,
+    "no signature": `${name}.${until}.`,
+    "a cut signature": good.slice(0, -1),
+    "an endless one": `${name}.Infinity.${signature}`,
+    expired: session.issue(KEYS.admin, Date.now() - SESSION_MS - 1_000),
+    "signed with an unknown key": session.issue("a-key-that-nobody-has"),
+    empty: "..",
+  };
+  const status = async (cookie: string) =>
+    (await ask("/state.json", { headers: { cookie: `lh_session=${cookie}` } })).status;
+  expect(await status(good)).toBe(200);
+  for (const [what, cookie] of Object.entries(bad)) expect([what, await status(cookie)]).toEqual([what, 401]);
+  const without = boardOf({ API_KEYS: `${KEYS.submit}:submit` });
+  const later = await without.ask("/state.json", { headers: { cookie: `lh_session=${good}` } });
+  expect(later.status).toBe(401);
+});
+
+test("actions come from our own page: a foreign Origin, a foreign Sec-Fetch-Site, or neither with a cookie is refused", async () => {
+  const session = await signedIn(KEYS.admin);
+  const id = await store.submit();
+  const tries: [Record<string, string>, number][] = [
+    [{ ...session, origin: "https://evil.example" }, 403],
+    [{ ...session, origin: "null" }, 403],
+    [{ ...session, origin: `${BASE}.evil.example` }, 403],
+    [{ ...session, origin: `${BASE}:8443` }, 403],
+    [{ ...session, "sec-fetch-site": "cross-site" }, 403],
+    [{ ...session, "sec-fetch-site": "same-site" }, 403],
+    [{ ...session, ...OWN, "sec-fetch-site": "cross-site" }, 403],
+    [session, 403],
+    [{ "x-api-key": KEYS.admin, origin: "https://evil.example" }, 403],
+    [{ ...session, "sec-fetch-site": "same-origin" }, 202],
+    [{ ...session, ...OWN }, 202],
+    [{ "x-api-key": KEYS.admin }, 202],
+  ];
+  for (const [headers, status] of tries) {
+    const answer = await post(`/api/jobs/${id}/cancel`, headers);
+    expect([headers, answer.status]).toEqual([headers, status]);
+    if (status === 403) expect(((await answer.json()) as { code: string }).code).toBe("foreign_origin");
+    expect(await store.state(id)).toBe(status === 403 ? "queued" : "canceled");
+    if (status === 202) await store.producer.requeue(id, (await store.inspector.status(id))?.rev ?? 0);
+  }
+  for (const [path, body] of [
+    ["/signin", { key: KEYS.admin }],
+    ["/signout", undefined],
+    ["/submit", { operation: "work", payload: {} }],
+  ] as const) {
+    const answer = await post(path, { ...session, origin: "https://evil.example" }, body);
+    expect([path, answer.status, answer.headers.get("set-cookie")]).toEqual([path, 403, null]);
+  }
+});
+
+test("an action is a POST or a DELETE, never a GET", async () => {
+  const session = await signedIn(KEYS.admin);
+  const id = await store.submit();
+  for (const path of [
+    `/api/jobs/${id}/cancel`,
+    "/api/queues/work/pause",
+    "/api/queues/work/empty",
+    "/submit",
+    "/signout",
+  ]) {
+    expect([path, (await ask(path, { headers: session })).status]).toEqual([path, 404]);
+  }
+  expect([await store.state(id), (await store.counts()).paused]).toEqual(["queued", false]);
+});
+
+test("a key that may read sees everything and changes nothing; one that may submit does no operator's work", async () => {
+  const { waiting, failed } = await jobs();
+  const submits: [string, string, unknown?][] = [
+    ["POST", `/api/jobs/${waiting}/cancel`],
+    ["POST", `/api/jobs/${failed}/requeue`],
+    ["DELETE", `/api/jobs/${failed}`],
+    ["POST", "/submit", { operation: "work", payload: {} }],
+    ["POST", "/api/work", {}],
+    ["POST", "/api/jobs", { operation: "work", payload: {} }],
+    ["POST", "/api/upload/ifc"],
+  ];
+  const admins: [string, string, unknown?][] = [
+    ["POST", "/api/queues/work/pause"],
+    ["POST", "/api/queues/work/resume"],
+    ["POST", "/api/queues/work/empty"],
+    ["POST", "/api/jobs/bulk", { filter: { state: "failed" }, action: "delete" }],
+    ["POST", "/api/workers/w1/quiet"],
+    ["POST", "/api/workers/w1/stop"],
+    ["GET", "/api/audit"],
+  ];
+  const before = await store.dump();
+  const check = async (key: string, all: typeof admins) => {
+    const session = await signedIn(key);
+    for (const [method, path, body] of all) {
+      const answer = await ask(path, {
+        method,
+        headers: { ...session, ...OWN, ...(body ? { "content-type": "application/json" } : {}) },
+        ...(body ? { body: JSON.stringify(body) } : {}),
+      });
+      expect([path, answer.status]).toEqual([path, 403]);
+      expect([path, ((await answer.json()) as { code: string }).code]).toEqual([path, "wrong_scope"]);
+    }
+  };
+  await check(KEYS.read, [...submits, ...admins]);
+  await check(KEYS.submit, admins);
+  expect(await store.dump()).toEqual(before);
+  const reader = await signedIn(KEYS.read);
+  type Shown = { you: { scope: string }; services: { service: string; queued: number }[] };
+  const state = async () => (await (await ask("/state.json", { headers: reader })).json()) as Shown;
+  expect((await state()).you.scope).toBe("read");
+  await until(async () => (await state()).services.find((s) => s.service === "work")?.queued === 1);
+});
+
+test("every answer forbids framing, sniffing and scripts from elsewhere; what a job says is sandboxed and saved, not shown", async () => {
+  const session = await signedIn(KEYS.admin);
+  const { done } = await jobs();
+  await store.redis.client.hset(`lh:{work}:job:${done}`, "rt", "text/html", "r", "<script src=/main.js></script>");
+  for (const path of [
+    "/",
+    "/main.js",
+    "/state.json",
+    "/nothing",
+    "/signin",
+    "/api/jobs",
+    `/api/jobs/${done}/result`,
+    "/api/health",
+  ]) {
+    const { headers } = await ask(path, { headers: session });
+    const policy = headers.get("content-security-policy") ?? "";
+    expect([path, policy]).toEqual([path, expect.stringContaining("default-src 'none'")]);
+    expect([path, policy]).toEqual([path, expect.stringContaining("frame-ancestors 'none'")]);
+    expect([path, /unsafe-inline|unsafe-eval|\*|https?:/.test(policy) && !policy.startsWith("sandbox")]).toEqual([
+      path,
+      false,
+    ]);
+    expect([path, headers.get("x-frame-options"), headers.get("x-content-type-options")]).toEqual([
+      path,
+      "DENY",
+      "nosniff",
+    ]);
+    expect([path, headers.get("cross-origin-resource-policy")]).toEqual([path, "same-origin"]);
+    expect([path, headers.get("access-control-allow-origin")]).toEqual([path, null]);
+  }
+  const result = await ask(`/api/jobs/${done}/result`, { headers: session });
+  expect(result.headers.get("content-security-policy")).toStartWith("sandbox;");
+  expect(result.headers.get("content-disposition")).toStartWith("attachment");
+});
+
+test("secrets are hidden in records, lists, states and events; the result's own route gives it as it was", async () => {
+  const session = await signedIn(KEYS.read);
+  const { done, failed, waiting } = await jobs();
+  const read = async (path: string) => (await ask(path, { headers: session })).text();
+  for (const path of [
+    ...[done, failed, waiting].map((id) => `/api/jobs/${id}`),
+    `/api/jobs/${done}/status`,
+    "/api/jobs?q=s3cr3t",
+    "/state.json",
+    `/api/jobs/${done}/events`,
+  ]) {
+    const text = await read(path);
+    expect([path, text.includes("s3cr3t")]).toEqual([path, false]);
+    expect([path, text.length > 50]).toEqual([path, true]);
+  }
+  expect(await read(`/api/jobs/${done}`)).toContain('"n":12345678901234567890,"password":"•••"');
+  expect(await read(`/api/jobs/${done}/events`)).toContain('"api_key":"•••"');
+  expect(await read(`/api/jobs/${done}/result`)).toBe('{"ok":true,"api_key":"s3cr3t"}');
+});
+
+test("edit and run again: hidden values come from the job that was edited, and from nowhere else", async () => {
+  const session = { ...(await signedIn(KEYS.submit)), ...OWN };
+  const { failed } = await jobs();
+  const send = (body: unknown) => post("/submit", session, body);
+  const answer = await send({
+    operation: "work",
+    of: failed,
+    payload: { password: "•••", file: "b.ifc" },
+    options: { tags: "x" },
+  });
+  expect(answer.status).toBe(202);
+  const { job_id } = (await answer.json()) as { job_id: JobId };
+  const made = await store.inspector.record(job_id);
+  expect([made?.payload, made?.options.tags]).toEqual(['{"password":"s3cr3t","file":"b.ifc"}', ["x"]]);
+  for (const body of [
+    { operation: "work", payload: { password: "•••" } },
+    { operation: "work", of: failed, payload: { inner: { password: "•••" } } },
+    { operation: "work", of: "work_0000000000000000000000", payload: { password: "•••" } },
+    { operation: "work", of: failed, payload: { token: "•••" } },
+  ]) {
+    expect([body, (await send(body)).status]).toEqual([body, 422]);
+  }
+  const shown = await send({ operation: "work", of: failed, payload: { shown: "•••", password: "new" } });
+  const other = await store.inspector.record(((await shown.json()) as { job_id: JobId }).job_id);
+  expect(other?.payload).toBe('{"shown":"•••","password":"new"}');
+});
+
+test("every action is written down with who did what, and never the key", async () => {
+  const session = { ...(await signedIn(KEYS.admin)), ...OWN };
+  const { waiting, failed } = await jobs();
+  const lines: string[] = [];
+  let made = "";
+  const { log } = console;
+  console.log = (line: string) => void lines.push(line);
+  try {
+    await post(`/api/jobs/${waiting}/cancel`, session);
+    await post(`/api/jobs/${failed}/requeue`, session);
+    await post("/api/queues/work/pause", session);
+    made = ((await (await post("/submit", session, { operation: "work", payload: {} })).json()) as { job_id: string })
+      .job_id;
+    await post(`/api/jobs/${failed}/requeue`, session); // runs already: refused, and told
+  } finally {
+    console.log = log;
+  }
+  const { entries } = (await (await ask("/api/audit", { headers: session })).json()) as {
+    entries: Record<string, string>[];
+  };
+  expect(entries.map(({ action, target }) => [action, target])).toEqual([
+    ["submit", made],
+    ["pause", "work"],
+    ["requeue", failed],
+    ["cancel", waiting],
+  ]);
+  expect(new Set(entries.map(({ ip }) => ip))).toEqual(new Set(["9.9.9.9"]));
+  expect(entries.every(({ who }) => /^[0-9a-f]{16}$/.test(who as string))).toBe(true);
+  expect(lines.filter((line) => /"who":"[0-9a-f]{16}","ip":"9\.9\.9\.9"/.test(line)).length).toBe(4);
+  expect(
+    lines.filter((line) => /^dashboard: [0-9a-f]{16} \(admin\) 9\.9\.9\.9 POST \/jobs\/.* refused: 409/.test(line))
+      .length,
+  ).toBe(1);
+  expect(JSON.stringify([entries, lines])).not.toContain(KEYS.admin);
+});
+
+test("files: only the dashboard's own and the named packages; compressed; versioned ones for ever", async () => {
+  for (const path of [
+    "/../package.json",
+    "/..%2fpackage.json",
+    "/%2e%2e/package.json",
+    "/lib/..%5c..%5cpackage.json",
+    "/package.json",
+    "/.env",
+    "/lib",
+    "/main.js/",
+    "/main.js%00.css",
+    "/vendor/../../package.json",
+    "/vendor/11.2.0/../../../package.json",
+    "/vendor/preact/package.json",
+    "//etc/passwd",
+  ]) {
+    const answer = await ask(path);
+    expect([path, answer.status]).toEqual([path, 404]);
+    expect(answer.headers.get("content-type")).toBe("application/problem+json");
+  }
+  const page = await (await ask("/")).text();
+  expect(page).not.toMatch(/<script(?![^>]* src=)|style=|https?:|\son\w+=/);
+  const paths = [...page.matchAll(/(?:href|src)="([^"]+)"/g)].map((m) => m[1] as string);
+  for (const path of [...paths, "/lib/html.js"]) {
+    for (const [accept, coding] of [
+      ["br, gzip", "br"],
+      ["gzip", "gzip"],
+      ["identity", null],
+    ] as const) {
+      const answer = await ask(path, { headers: { "accept-encoding": accept } });
+      expect([path, answer.status, answer.headers.get("content-encoding")]).toEqual([path, 200, coding]);
+    }
+    const first = await ask(path);
+    const text = await first.text();
+    expect([path, /from\s*"[a-z]/.test(text)]).toEqual([path, false]);
+    expect([path, first.headers.get("cache-control")]).toEqual([
+      path,
+      path.startsWith("/vendor/") ? "public, max-age=31536000, immutable" : "no-cache",
+    ]);
+    const again = await ask(path, { headers: { "if-none-match": first.headers.get("etag") as string } });
+    expect([path, again.status]).toEqual([path, 304]);
+  }
+});
+
+test("without keys only loopback is served, by its own name, and acts only from its own page", async () => {
+  const open = boardOf({});
+  const local = (url: string, headers: Record<string, string> = {}, method = "GET") =>
+    open.ask(url, { ip: "127.0.0.1", headers, method });
+  expect((await local("http://localhost:9181/state.json")).status).toBe(200);
+  expect((await local("http://rebound.example/state.json")).status).toBe(403);
+  expect((await local("http://localhost:9181/state.json", { origin: "https://evil.example" })).status).toBe(403);
+  const id = await store.submit(job());
+  const cancel = (headers: Record<string, string>) =>
+    local(`http://localhost:9181/api/jobs/${id}/cancel`, headers, "POST");
+  expect((await cancel({})).status).toBe(403);
+  expect((await cancel({ "sec-fetch-site": "cross-site" })).status).toBe(403);
+  expect((await cancel({ origin: "http://localhost:3000" })).status).toBe(403);
+  expect((await cancel({ origin: "http://localhost:9181" })).status).toBe(202);
+});
