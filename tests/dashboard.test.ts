@@ -255,6 +255,46 @@ test("submit by hand: a form from the schema tells at the field what is wrong", 
   expect([made.payload, made.priority]).toEqual([{ file: "house.ifc", mode: "slow", deep: true, n: 3 }, 7]);
 });
 
+test("files: upload by drop and by choice with a progress bar, download, use in a job", async () => {
+  const page = await open("#/files");
+  const drop = page.locator(".drop");
+  const data = await page.evaluateHandle(() => {
+    const transfer = new DataTransfer();
+    transfer.items.add(new File(["ISO-10303-21;"], "dropped.ifc"));
+    return transfer;
+  });
+  await drop.dispatchEvent("dragenter", { dataTransfer: data });
+  await drop.dispatchEvent("drop", { dataTransfer: data });
+  await page.getByRole("list", { name: "Uploads" }).getByText("/uploads/dropped.ifc").waitFor();
+  // a connection slow enough that the bar is seen
+  const slow = await seen.context.newCDPSession(page);
+  await slow.send("Network.emulateNetworkConditions", {
+    ...{ offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: 2_000_000 },
+  });
+  const name = "chosen.csv";
+  await page
+    .locator("input[type=file]")
+    .setInputFiles({ name, mimeType: "text/csv", buffer: Buffer.alloc(6_000_000, "a,b\n") });
+  await page.getByRole("progressbar", { name: /^chosen.csv: \d+ %/ }).waitFor();
+  await page.getByRole("list", { name: "Uploads" }).getByText("/uploads/chosen.csv").waitFor();
+  const saved = page.waitForEvent("download");
+  await page.getByRole("button", { name: "Download /uploads/dropped.ifc" }).click();
+  const stream = await (await saved).createReadStream();
+  expect(await new Response(stream as never).text()).toBe("ISO-10303-21;");
+  expect((await saved).suggestedFilename()).toBe("dropped.ifc");
+  await page.getByLabel("Name").fill("nothing-like-it");
+  await page.getByLabel("Name").press("Enter");
+  await page.getByText("Empty.").first().waitFor();
+  await page.getByLabel("Name").fill("dropped");
+  await page.getByLabel("Name").press("Enter");
+  await page.getByRole("link", { name: "Use" }).click();
+  await page.getByLabel("Operation").selectOption("other");
+  await page.getByRole("combobox", { name: /^file/ }).waitFor();
+  expect(
+    await page.locator("datalist option").evaluateAll((all) => all.map((o) => (o as HTMLOptionElement).value)),
+  ).toContain("/uploads/dropped.ifc");
+});
+
 test("alerts: what operators did, with who and what", async () => {
   const page = await open("#/alerts");
   const table = page.getByRole("region", { name: "What operators did" }).first();
