@@ -1,17 +1,19 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdtempSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { Validator } from "@seriousme/openapi-schema-validator";
-import { type Browser, chromium } from "playwright-core";
 import { gatewayApp } from "../gateway.ts";
 import { ANSWERS } from "../shared/openapi-answers.ts";
 import { serve } from "../shared/runtime.ts";
-import { startGatewayApp, type TestGateway } from "./support/gateway.ts";
+import { startBrowser, visit } from "./support/browser.ts";
+import { DEPLOYED, startGatewayApp, type TestGateway } from "./support/gateway.ts";
 import { freePort, startRedis, type TestRedis } from "./support/redis.ts";
+import { startProcess } from "./support/stack.ts";
 
 let redis: TestRedis;
 let self: TestGateway;
+let services: string;
 // biome-ignore lint/suspicious/noExplicitAny: a document of many shapes
 let doc: any;
 
@@ -33,14 +35,15 @@ const OWN = {
 
 beforeAll(async () => {
   redis = await startRedis();
-  const file = join(mkdtempSync(join(tmpdir(), "longhaul-openapi-")), "services.json");
-  writeFileSync(file, JSON.stringify({ operations: OWN }));
-  self = await startGatewayApp(redis.url, { SERVICES: file, API_KEYS: "openapi-test-key" });
+  services = join(mkdtempSync(join(tmpdir(), "longhaul-openapi-")), "services.json");
+  writeFileSync(services, JSON.stringify({ operations: OWN }));
+  self = await startGatewayApp(redis.url, { SERVICES: services, API_KEYS: "openapi-test-key" });
   doc = await (await self.ask("GET", "/openapi.json")).json();
 });
 afterAll(async () => {
   self?.close();
   await redis?.stop();
+  if (services) rmSync(dirname(services), { recursive: true });
 });
 const KEY = { "x-api-key": "openapi-test-key" };
 
@@ -237,43 +240,53 @@ test("real answers are what the document says", async () => {
 
 test("/docs in a browser: shows the operations, asks no other host, runs nothing that a summary brings", async () => {
   const port = await freePort();
+  const base = `http://127.0.0.1:${port}`;
   const app = gatewayApp(self.gateway);
   const server = serve((request, env) => app.fetch(request, env), port, "127.0.0.1");
-  const flags =
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync";
-  let browser: Browser | undefined;
+  const browser = await startBrowser();
   try {
-    browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: flags.split(" ") });
-    const page = await browser.newPage();
-    const asked: string[] = [];
-    const faults: string[] = [];
-    page.on("request", (request) => asked.push(request.url()));
-    page.on("console", (message) => message.type() === "error" && faults.push(message.text()));
-    page.on("pageerror", (error) => faults.push(error.message));
-    const answer = await page.goto(`http://127.0.0.1:${port}/docs#ifcclash`);
-    expect(answer?.headers()["content-security-policy"]).toStartWith("default-src 'none'; script-src 'self'");
+    const { page, elsewhere, faults } = await visit(browser, base, "docs#ifcclash");
     const section = page.locator("#ifcclash");
     await section.waitFor();
     const text = (await section.textContent()) ?? "";
-    for (const part of ["POST /ifcclash", "clash_sets[].a[].file", "max_cluster_distance", "default 5", "curl -X POST"])
+    const example = `{"clash_sets":[{"name":"…","a":[{"file":"model.ifc"}]}],"output_filename":"clashes.json"}`;
+    for (const part of [
+      ...["POST /ifcclash", "clash_sets[].a[].file", "max_cluster_distance", "default 5", "Idempotency-Key"],
+      ...[`curl -X POST '${base}/ifcclash'`, `-d '${example}'`],
+    ]) {
       expect(text).toContain(part);
-    expect(text).toContain(`'http://127.0.0.1:${port}/ifcclash'`);
-    expect(text).toContain(
-      '-d \'{"clash_sets":[{"name":"…","a":[{"file":"model.ifc"}]}],"output_filename":"clashes.json"}\'',
-    );
+    }
     expect(await section.evaluate((node) => Math.abs(node.getBoundingClientRect().top) < 200)).toBe(true);
     expect(await page.locator("#tree").textContent()).toContain("<img src=x");
     expect(await page.locator("img").count()).toBe(0);
     expect(await page.locator("nav a").count()).toBeGreaterThan(50);
     await page.getByRole("searchbox").fill("calculate");
     expect(await page.locator("nav a:visible").allTextContents()).toEqual(["POST /calculate-qtos", "calculate-qtos"]);
-    expect(faults).toEqual([]);
-    for (const url of asked.filter((url) => !url.startsWith("data:"))) expect(new URL(url).port).toBe(String(port));
+    expect([elsewhere, faults]).toEqual([[], []]);
   } finally {
-    await browser?.close();
+    await browser.close();
     await server.stop(true);
   }
 }, 60_000);
+
+test.if(Bun.which("deno") !== null)(
+  "under Deno: the same document, and the page",
+  async () => {
+    const port = await freePort();
+    const url = `http://127.0.0.1:${port}`;
+    const env = { ...DEPLOYED, REDIS_URL: redis.url, SERVICES: services, PORT: String(port), DASHBOARD_PORT: "0" };
+    const gateway = startProcess("gateway.ts", env, "deno");
+    try {
+      await gateway.says(/gateway ready/, 30_000);
+      expect(await (await fetch(`${url}/openapi.json`)).json()).toEqual(doc);
+      expect(await (await fetch(`${url}/docs`)).text()).toContain("docs/docs.js");
+    } finally {
+      gateway.kill("SIGKILL");
+      await gateway.exited;
+    }
+  },
+  60_000,
+);
 
 test("the page's files are those three and no others", async () => {
   for (const [path, type] of [

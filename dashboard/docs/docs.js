@@ -142,6 +142,11 @@ function routeSection(method, path, operation, all) {
     el("p", {}, operation.summary),
     el("p", { class: "dim" }, access),
   );
+  for (const [type, { schema }] of Object.entries(operation.requestBody?.content ?? {})) {
+    const target = schema.$ref ? all[nameOf(schema.$ref)] : schema;
+    section.append(el("h4", {}, `Body, ${type}`), ...schemaTable(target));
+  }
+  section.append(el("h4", {}, "Example"), el("pre", {}, code(curlOf(method, path, operation, all))));
   if (operation.parameters?.length) {
     const rows = operation.parameters.map((one) => [
       code(one.name),
@@ -152,11 +157,6 @@ function routeSection(method, path, operation, all) {
     ]);
     section.append(el("h4", {}, "Parameters"), table(["name", "in", "type", "", "about"], rows));
   }
-  for (const [type, { schema }] of Object.entries(operation.requestBody?.content ?? {})) {
-    const target = schema.$ref ? all[nameOf(schema.$ref)] : schema;
-    section.append(el("h4", {}, `Body, ${type}`), ...schemaTable(target));
-  }
-  section.append(el("h4", {}, "Example"), el("pre", {}, code(curlOf(method, path, operation, all))));
   const rows = Object.entries(operation.responses).map(([status, answer]) => {
     const [type, content] = Object.entries(answer.content ?? {})[0] ?? [];
     const what = content ? [...typeOf(content.schema), type === "application/json" ? "" : ` as ${type}`] : "";
