@@ -104,7 +104,7 @@ test("markup in payload, result, error, tag, progress, file, worker, operation a
     expect([hash, state.evil, state.images, state.links]).toEqual([hash, undefined, 0, 0]);
   });
   // the texts were there to be seen, so each of these places was tried
-  for (const n of [1, 2, 3, 4, 5, 6, 7, 9, 10, 12, 13, 14, 15, 16, 17, 18, 20, 22, 23, 24, 25]) {
+  for (const n of [1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20, 22, 23, 24, 25]) {
     expect([n, found.has(String(n))]).toEqual([n, true]);
   }
 });

@@ -32,6 +32,9 @@ test("files: only the dashboard's own and the named packages; compressed; versio
     "/vendor/11.2.0/../../../package.json",
     "/vendor/preact/package.json",
     "//etc/passwd",
+    "/../node_modules/preact/dist/preact.mjs",
+    "/..%2fnode_modules%2fpreact%2fdist%2fpreact.mjs",
+    "/lib/..%2f..%2fnode_modules/htm/dist/htm.js",
   ]) {
     const answer = await ask(path);
     expect([path, answer.status]).toEqual([path, 404]);

@@ -70,8 +70,16 @@ export function loader(store, note) {
       return into("job", async () => {
         const record = await get(`/api/jobs/${encodeURIComponent(id)}`);
         if (record.batch_id && state().batch?.batch_id !== record.batch_id) load.batch(record.batch_id);
-        return { id, record };
+        const { job } = state();
+        if (record.options.callback_url) load.deliveries(id);
+        return { id, record, deliveries: job?.id === id ? job.deliveries : undefined };
       });
+    },
+    /** The tries of a job's callback; without them the job is still worth showing. */
+    async deliveries(id) {
+      const deliveries = await get(`/api/jobs/${encodeURIComponent(id)}/deliveries`).catch(() => undefined);
+      const { job } = state();
+      if (deliveries && job?.id === id) set({ job: { ...job, deliveries } });
     },
     batch: (id) => into("batch", () => get(`/api/batches/${encodeURIComponent(id)}?ids`)),
     files: () => into("files", () => get("/api/list_directories")),

@@ -1,14 +1,30 @@
 // Alerts: the rules with their state, what was delivered, and who did what.
 import { num } from "../lib/format.js";
 import { html } from "../lib/html.js";
-import { Empty, Fault, JobLink, Loading, Time, Word } from "../parts/bits.js";
+import { Fault, JobLink, Loading, Time, Word } from "../parts/bits.js";
 
 export const title = "Alerts";
+
+/** What is wrong at this moment, whether or not anybody was told. */
+function Now({ state }) {
+  const { attention } = state.live;
+  return html`<section class="card" aria-labelledby="now">
+    <div class="card-head"><h2 id="now">Now</h2></div>
+    ${
+      attention.length === 0
+        ? html`<p class="dim">Nothing needs attention.</p>`
+        : html`<ul class="lines">${attention.map(
+            (item) =>
+              html`<li key=${item.text}><${Word} word=${item.rank === 2 ? "urgent" : "soon"} kind=${item.rank === 2 ? "failed" : "paused"} /> <span>${item.text}</span></li>`,
+          )}</ul>`
+    }
+  </section>`;
+}
 
 function Rules({ state }) {
   const { alerts, now } = state;
   if (alerts?.fault?.status === 404)
-    return html`<${Empty} title="This gateway has no alerts.">Set ALERT_WEBHOOK to have them sent.</${Empty}>`;
+    return html`<section class="card"><h2>Rules</h2><p class="dim">This gateway sends no alerts.</p></section>`;
   if (alerts?.fault && !alerts.rules) return html`<${Fault} fault=${alerts.fault} />`;
   if (!alerts) return html`<${Loading} what="the alerts" />`;
   return html`
@@ -58,4 +74,4 @@ function Audit({ state }) {
   </section>`;
 }
 
-export const view = (state) => html`<${Rules} state=${state} /><${Audit} state=${state} />`;
+export const view = (state) => html`<${Now} state=${state} /><${Rules} state=${state} /><${Audit} state=${state} />`;

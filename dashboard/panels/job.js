@@ -2,7 +2,7 @@
 import { about, bytes, ms, num, shortId, span } from "../lib/format.js";
 import { html } from "../lib/html.js";
 import { to } from "../lib/route.js";
-import { Act, Bar, Empty, Fault, JobLink, Loading, State, Time } from "../parts/bits.js";
+import { Act, Bar, Empty, Fault, JobLink, Loading, State, Time, Word } from "../parts/bits.js";
 import { Timeline } from "../parts/timeline.js";
 import { Json } from "../parts/tree.js";
 
@@ -111,6 +111,28 @@ function Neighbours({ state, record }) {
   </section>`;
 }
 
+/** Whether the end was told to whoever asked for it. */
+function Callback({ state, record }) {
+  const { deliveries } = state.job;
+  if (!record.options.callback_url) return null;
+  const { delivered, next_at, deliveries: tries = [] } = deliveries ?? {};
+  return html`<section class="card" aria-labelledby="callback">
+    <div class="card-head"><h2 id="callback">Callback</h2>
+      ${deliveries && html`<${Word} word=${delivered ? "delivered" : next_at ? "to be sent" : "not sent"} kind=${delivered ? "finished" : "queued"} />`}</div>
+    <p class="mono">${record.options.callback_url}</p>
+    ${next_at && html`<p class="dim">next try <${Time} at=${next_at} now=${state.now} /></p>`}
+    <ul class="lines">
+      ${tries.map(
+        (
+          t,
+          i,
+        ) => html`<li key=${i}><${Word} word=${t.ok ? `HTTP ${t.status}` : t.status ? `HTTP ${t.status}` : "failed"} kind=${t.ok ? "finished" : "failed"} />
+          <${Time} at=${t.at} now=${state.now} /> <span class="dim">${t.error ?? ""}</span></li>`,
+      )}
+    </ul>
+  </section>`;
+}
+
 function Facts({ state, record }) {
   const { options } = record;
   const rows = [
@@ -131,7 +153,6 @@ function Facts({ state, record }) {
     record.run > 0 && ["queued again", `${num(record.run)} ×`],
     record.redeliveries > 0 && ["redeliveries", num(record.redeliveries)],
     options.timeout !== undefined && ["time limit", span(options.timeout * 1_000)],
-    options.callback_url && ["callback", html`<span class="mono">${options.callback_url}</span>`],
     record.traceparent && ["trace", html`<span class="mono">${record.traceparent}</span>`],
   ].filter(Boolean);
   return html`<section class="card" aria-label="Facts">
@@ -187,6 +208,6 @@ export function view(state) {
         <${Json} title="Payload" value=${record.payload} sizeBytes=${payload.length}
           tools=${html`<button type="button" onClick=${() => state.do.copy(payload, "The payload is")}>Copy</button>`} />
       </div>
-      <div class="stack"><${Facts} state=${state} record=${record} /><${Neighbours} state=${state} record=${record} /></div>
+      <div class="stack"><${Facts} state=${state} record=${record} /><${Neighbours} state=${state} record=${record} /><${Callback} state=${state} record=${record} /></div>
     </div>`;
 }
