@@ -70,8 +70,25 @@ export function connect(url: string, purpose: Purpose, name: string): Connection
   const redis = open(url, options, purpose);
   defineScripts(redis);
   redis.on("error", () => {}); // states are watched by `ready` and by each call's own error
+  neverEnd(redis);
   redis.connect().catch(() => {});
   return redis;
+}
+
+/**
+ * ioredis gives a connection up for good, without a word, when it is told to reconnect while it asks the sentinels for
+ * the master (Redis.connect: a connector's error sets "end"). It ends only when we say so.
+ */
+function neverEnd(redis: Connection): void {
+  let wanted = true;
+  const disconnect = redis.disconnect.bind(redis);
+  redis.disconnect = (reconnect = false) => {
+    wanted = reconnect;
+    disconnect(reconnect);
+  };
+  redis.on("end", () => {
+    if (wanted) setTimeout(() => redis.connect().catch(() => {}), 200 + 300 * Math.random());
+  });
 }
 
 function open(url: string, options: Options, purpose: Purpose): Connection {

@@ -6,6 +6,8 @@ export type Fault = {
   name: string;
   /** how often it is chosen, against the others */
   weight: number;
+  /** by the proxies between our processes and a single Redis; clusters and sentinels name their own addresses */
+  proxied?: true;
   run(world: World, random: () => number): Promise<void>;
 };
 
@@ -79,20 +81,33 @@ export const FAULTS: Fault[] = [
   {
     name: "Redis replies dropped",
     weight: 5,
+    proxied: true,
     run: (w, r) => lossy(w.proxies.workers, { kind: "drop", chance: 0.03 + 0.2 * r() }, 700),
   },
   {
     name: "Redis replies late",
     weight: 2,
+    proxied: true,
     run: (w, r) => lossy(w.proxies.workers, { kind: "delay", chance: 0.3, delayMs: 600 * r() }, 700),
   },
-  { name: "Redis half open", weight: 2, run: (w) => lossy(w.proxies.workers, { kind: "half", chance: 0.1 }, 300) },
+  {
+    name: "Redis half open",
+    weight: 2,
+    proxied: true,
+    run: (w) => lossy(w.proxies.workers, { kind: "half", chance: 0.02 }, 300),
+  },
   {
     name: "gateway replies dropped",
     weight: 3,
+    proxied: true,
     run: (w, r) => lossy(w.proxies.gateways, { kind: "drop", chance: 0.03 + 0.1 * r() }, 500),
   },
-  { name: "gateway half open", weight: 1, run: (w) => lossy(w.proxies.gateways, { kind: "half", chance: 0.1 }, 300) },
+  {
+    name: "gateway half open",
+    weight: 1,
+    proxied: true,
+    run: (w) => lossy(w.proxies.gateways, { kind: "half", chance: 0.02 }, 300),
+  },
   { name: "answers dropped", weight: 2, run: (w) => lossy(w.proxies.service, { kind: "drop", chance: 0.05 }, 500) },
   { name: "answers cut", weight: 1, run: (w) => lossy(w.proxies.service, { kind: "cut", chance: 0.05 }, 500) },
   {
@@ -119,7 +134,9 @@ export class Havoc {
   }
 
   async run(everyMs: number): Promise<void> {
-    const chosen = FAULTS.filter((f) => !this.names || this.names.some((name) => f.name.includes(name)));
+    const chosen = FAULTS.filter(
+      (f) => (!this.names || this.names.some((name) => f.name.includes(name))) && !(f.proxied && !this.world.proxied),
+    );
     const sum = chosen.reduce((total, f) => total + f.weight, 0);
     while (!this.stopped && chosen.length > 0) {
       // A busy machine starts processes slowly: with everything broken at once nothing would be proved.

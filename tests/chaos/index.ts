@@ -1,17 +1,17 @@
 /**
  * `bun run chaos`: breaks everything for a while and counts what was lost. Exit 1 when anything was.
  *   --jobs 20000 --seconds 60 --faults all|kill,SIGSTOP,… --seed 1 --workers 4 --gateways 2 --every 800
+ *   --topology plain|cluster|sentinel
  *   --fsync everysec (Redis's file in memory) | always (on the disk)
  */
 import { parseArgs } from "node:util";
-import { Redis } from "ioredis";
 import { until } from "../support/stack.ts";
 import { Checker } from "./checker.ts";
 import { Clients, newLedger } from "./clients.ts";
 import { Havoc } from "./faults.ts";
 import { probe } from "./probe.ts";
 import { report, verdict } from "./report.ts";
-import { type Durability, LEASE_MS, SERVICE, startWorld, type World } from "./world.ts";
+import { type Durability, type Kind, LEASE_MS, SERVICE, startWorld, type World } from "./world.ts";
 
 const { values } = parseArgs({
   options: {
@@ -23,6 +23,7 @@ const { values } = parseArgs({
     gateways: { type: "string", default: "2" },
     every: { type: "string", default: "800" },
     fsync: { type: "string", default: "everysec" },
+    topology: { type: "string", default: "plain" },
     verbose: { type: "boolean", default: false },
   },
 });
@@ -43,9 +44,7 @@ function generator(state: number): () => number {
 
 /** Breaks the world for a while, waits until it has healed, and judges. @returns whether all is well */
 async function run(world: World): Promise<boolean> {
-  const looking = new Redis(world.redis.port, {
-    ...{ maxRetriesPerRequest: 0, enableOfflineQueue: false, retryStrategy: () => 100 },
-  });
+  const looking = world.look();
   looking.on("error", () => {});
   await until(() => looking.status === "ready");
   const ledger = newLedger();
@@ -128,6 +127,7 @@ const world = await startWorld(
   Number(values.gateways),
   Number(values.workers),
   values.fsync as Durability,
+  values.topology as Kind,
   generator(seed ^ 0x51),
 );
 let ending = false;

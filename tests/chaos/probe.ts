@@ -9,14 +9,20 @@ export async function probe(world: World, redis: Redis, checker: Checker): Promi
   await Promise.all(world.workers.map((worker) => worker.process.says(/ready under/, 60_000)));
   await Bun.sleep(1_000);
   const sleepers = new Set(world.workers);
-  const jobs = Array.from({ length: world.workers.length * 16 }, (_, i) =>
-    fetch(`${world.urls[i % world.urls.length]}/work`, {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify({ n: -1 - i, sleep: 1_500 }),
-    }).then(async (response) => ((await response.json()) as { job_id: string }).job_id),
+  const ids: string[] = [];
+  const submit = async (i: number) => {
+    const url = `${world.urls[i % world.urls.length]}/work`;
+    const body = JSON.stringify({ n: -1 - i, sleep: 1_500 });
+    const response = await fetch(url, { method: "POST", headers: { "content-type": "application/json" }, body });
+    if (response.status === 202) ids.push(((await response.json()) as { job_id: string }).job_id);
+    return response.status === 202;
+  };
+  const count = world.workers.length * 16;
+  // Every gateway accepts again; a Cluster's master takes a moment after its start.
+  await until(async () => (await Promise.all(world.urls.map((_, i) => submit(i)))).every(Boolean), 30_000).catch(() =>
+    checker.tell("a gateway does not accept any more", world.gateways.map((m) => m.process.output()).join("\n")),
   );
-  const ids = await Promise.all(jobs);
+  await Promise.all(Array.from({ length: count }, (_, i) => submit(i)));
   const ended = async () => {
     for (const worker of sleepers) {
       const id = /worker (\w+): ready/.exec(worker.process.output())?.[1];

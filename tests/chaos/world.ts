@@ -2,14 +2,20 @@
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Redis } from "ioredis";
 import { freePort, startRedis, type TestRedis } from "../support/redis.ts";
-import { type Process, startProcess } from "../support/stack.ts";
+import { type Process, startProcess, until } from "../support/stack.ts";
+import { startCluster, startSentinel } from "../support/topology.ts";
 import { type LossyProxy, startLossyProxy } from "./proxy.ts";
 import { type ChaosService, startChaosService } from "./service.ts";
 
 export type Member = { name: string; process: Process; stopped: boolean; turns: number; env: Record<string, string> };
 export type World = {
-  redis: TestRedis;
+  redis: Pick<TestRedis, "client" | "kill9" | "restart" | "stop">;
+  /** whether proxies stand before Redis */
+  proxied: boolean;
+  /** a connection for looking: fails fast, and follows a failover */
+  look(): Redis;
   service: ChaosService;
   /** between workers and Redis, gateways and Redis, workers and the microservice */
   proxies: { workers: LossyProxy; gateways: LossyProxy; service: LossyProxy };
@@ -33,24 +39,60 @@ export const SERVICE = "work";
  * In memory an fsync takes no time, so a run with everysec judges this code and not the disk.
  */
 export type Durability = "everysec" | "always";
+export type Kind = "plain" | "cluster" | "sentinel";
+
+const FAST = { maxRetriesPerRequest: 0, enableOfflineQueue: false, retryStrategy: () => 100 };
+
+/** On a Cluster the master of the jobs' slot is killed and comes back; with Sentinel another one takes over first. */
+async function startRedisOf(kind: Kind, data: string, durability: Durability) {
+  if (kind === "plain") {
+    const redis = await startRedis({ dir: data, appendfsync: durability });
+    return { redis, url: "", port: redis.port, look: () => new Redis(redis.port, FAST) };
+  }
+  const topology = await (kind === "cluster" ? startCluster() : startSentinel());
+  const key = `lh:{${SERVICE}}:ready`;
+  const first = await topology.master(key);
+  let victim = first;
+  const look = () => (kind === "cluster" ? new Redis(first.port, FAST) : topology.follow(FAST));
+  const redis: World["redis"] = {
+    client: kind === "cluster" ? first.client : topology.follow({ maxRetriesPerRequest: null }),
+    async kill9() {
+      victim = await topology.master(key);
+      await victim.kill9();
+    },
+    async restart() {
+      if (kind === "sentinel") await until(async () => (await topology.master(key)) !== victim, 20_000);
+      await victim.restart();
+      // A Cluster's master that was started again refuses everything for a moment.
+      const well = async () => /cluster_state:ok/.test(String(await first.client.call("CLUSTER", "INFO")));
+      if (kind === "cluster") await until(well, 20_000);
+    },
+    async stop() {
+      redis.client.disconnect();
+      await topology.stop();
+    },
+  };
+  return { redis, url: topology.url, port: first.port, look };
+}
 
 export async function startWorld(
   gateways: number,
   workers: number,
   durability: Durability,
+  kind: Kind,
   random: () => number,
 ): Promise<World> {
   const dir = mkdtempSync(join(tmpdir(), "longhaul-chaos-"));
   const memory = durability === "everysec" && existsSync("/dev/shm");
   const data = memory ? mkdtempSync("/dev/shm/longhaul-chaos-") : join(dir, "redis");
   mkdirSync(data, { recursive: true });
-  const [redis, service] = await Promise.all([
-    startRedis({ dir: data, appendfsync: durability }),
+  const [{ redis, url: direct, port: redisPort, look }, service] = await Promise.all([
+    startRedisOf(kind, data, durability),
     startChaosService(random),
   ]);
   const [forWorkers, forGateways, forService] = await Promise.all([
-    startLossyProxy(redis.port, random),
-    startLossyProxy(redis.port, random),
+    startLossyProxy(redisPort, random),
+    startLossyProxy(redisPort, random),
     startLossyProxy(service.port, random),
   ]);
   const url = `http://127.0.0.1:${forService.port}`;
@@ -71,6 +113,8 @@ export async function startWorld(
   };
   const world: World = {
     redis,
+    proxied: kind === "plain",
+    look,
     service,
     proxies: { workers: forWorkers, gateways: forGateways, service: forService },
     gateways: [],
@@ -103,16 +147,23 @@ export async function startWorld(
     world.gateways.push(
       member(`gateway ${i + 1}`, "gateway.ts", {
         PORT: String(port),
-        REDIS_URL: `redis://127.0.0.1:${forGateways.port}`,
+        REDIS_URL: direct || `redis://127.0.0.1:${forGateways.port}`,
       }),
     );
   }
   for (let i = 0; i < workers; i++) {
-    world.workers.push(member(`worker ${i + 1}`, "worker.ts", { REDIS_URL: `redis://127.0.0.1:${forWorkers.port}` }));
+    world.workers.push(
+      member(`worker ${i + 1}`, "worker.ts", { REDIS_URL: direct || `redis://127.0.0.1:${forWorkers.port}` }),
+    );
   }
-  await Promise.all([
-    ...world.gateways.map((m) => m.process.says(/gateway ready/, 60_000)),
-    ...world.workers.map((m) => m.process.says(/ready under/, 60_000)),
-  ]);
+  try {
+    await Promise.all([
+      ...world.gateways.map((m) => m.process.says(/gateway ready/, 60_000)),
+      ...world.workers.map((m) => m.process.says(/ready under/, 60_000)),
+    ]);
+  } catch (error) {
+    await world.stop();
+    throw error;
+  }
   return world;
 }

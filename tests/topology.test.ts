@@ -1,0 +1,115 @@
+/** The same code on Sentinel and on a Cluster of three masters: real redis-servers, real gateways and workers. */
+import { afterEach, expect, test } from "bun:test";
+import { type Stack, startStack, until } from "./support/stack.ts";
+import { startCluster, startSentinel, type Topology } from "./support/topology.ts";
+
+let stack: Stack | undefined;
+let topology: Topology | undefined;
+afterEach(async () => {
+  await stack?.stop();
+  await topology?.stop();
+  stack = undefined;
+  topology = undefined;
+}, 30_000);
+
+const NAMES = ["work", "alpha", "beta", "gamma"]; // their hash tags lie on all three masters
+async function start(kind: () => Promise<Topology>): Promise<{ s: Stack; t: Topology }> {
+  topology = await kind();
+  stack = await startStack({ env: { REDIS_URL: topology.url }, workers: 0 });
+  const { url } = stack.service;
+  const operations = Object.fromEntries(NAMES.map((name) => [name, { url, slots: 8, backoff: "100ms" }]));
+  await Bun.write(`${stack.dir}/services.json`, JSON.stringify({ operations }));
+  stack.gateway.kill("SIGKILL");
+  await stack.gateway.exited;
+  stack.gateway = await stack.startGateway();
+  for (let i = 0; i < 2; i++) await stack.startWorker();
+  return { s: stack, t: topology };
+}
+
+/** Every verb that a client or an operator has. */
+async function everyVerb(s: Stack): Promise<void> {
+  const ids = await Promise.all(NAMES.map((name) => s.submit({ answer: name }, `/${name}`)));
+  for (const [i, id] of ids.entries())
+    expect(await s.ended(id)).toMatchObject({ status: "finished", result: NAMES[i] });
+  const failed = await s.submit({ status: 400, detail: "no" }, "/alpha");
+  expect((await s.ended(failed)).status).toBe("failed");
+  expect((await s.post(`/jobs/${failed}/requeue`)).status).toBe(200);
+  expect((await s.ended(failed)).status).toBe("failed");
+  expect((await fetch(`${s.url}/jobs/${failed}`, { method: "DELETE" })).status).toBe(200);
+  expect((await fetch(`${s.url}/jobs/${failed}/status`)).status).toBe(404);
+  const running = await s.submit({ sleep: 30_000 }, "/beta");
+  await until(async () => (await s.get(`/jobs/${running}/status`)).status === "started");
+  expect((await s.post(`/jobs/${running}/cancel`)).status).toBe(202);
+  expect((await s.ended(running)).error).toContain("canceled");
+  expect(s.service.byJob(running)[0]?.aborted).toBe(true);
+  const later = await s.submit({}, "/gamma?delay=1");
+  const high = await s.submit({}, "/gamma?priority=9");
+  for (const id of [later, high]) expect((await s.ended(id)).status).toBe("finished");
+  const key = { "idempotency-key": `k${Math.random()}` };
+  expect(await s.submit({ a: 1 }, "/work", key)).toBe(await s.submit({ a: 1 }, "/work", key));
+  const batch = await s.post(
+    "/jobs",
+    NAMES.map((operation) => ({ operation, payload: {} })),
+  );
+  expect(batch.status).toBe(202);
+  const { batch_id, job_ids } = (await batch.json()) as { batch_id: string; job_ids: string[] };
+  for (const id of job_ids) expect((await s.ended(id)).status).toBe("finished");
+  await until(async () => (await s.get(`/batches/${batch_id}`)).done === true);
+  expect((await s.post("/queues/work/pause")).status).toBe(200);
+  const waiting = await s.submit({});
+  await Bun.sleep(300);
+  expect((await s.get(`/jobs/${waiting}/status`)).status).toBe("queued");
+  expect((await s.post("/queues/work/resume")).status).toBe(200);
+  expect((await s.ended(waiting)).status).toBe("finished");
+  const wait = await s.submit({ sleep: 700 }, "/alpha");
+  expect((await s.get(`/jobs/${wait}/status?wait=20`)).status).toBe("finished");
+  expect((await s.get("/jobs?limit=5")).jobs.length).toBe(5);
+  expect((await s.get("/health")).services.redis).toBe("healthy");
+}
+
+test("Cluster: every verb over three masters, and a master that is killed and comes back loses nothing", async () => {
+  const { s, t } = await start(startCluster);
+  const masters = await Promise.all(NAMES.map((name) => t.master(`lh:{${name}}:ready`)));
+  expect(new Set(masters).size).toBe(3);
+  await everyVerb(s);
+  const long = await s.submit({ sleep: 7_000 }, "/work"); // longer than the outage and the lease
+  await until(async () => (await s.get(`/jobs/${long}/status`)).status === "started");
+  const down = masters[0]!;
+  await down.kill9();
+  const other = NAMES[masters.findIndex((node) => node !== down)] as string;
+  expect((await s.ended(await s.submit({}, `/${other}`), 20_000)).status).toBe("finished"); // others go on
+  const refused = await s.post("/work", {});
+  expect(refused.status).toBe(503);
+  expect((await fetch(`${s.url}/jobs/${long}/status`)).status).toBe(503);
+  await Bun.sleep(3_500);
+  await down.restart();
+  expect((await s.ended(long, 30_000)).status).toBe("finished");
+  expect(s.service.byJob(long).length).toBe(1);
+  await until(async () => (await s.post("/work", {})).status === 202, 15_000);
+  await everyVerb(s);
+}, 120_000);
+
+test("Sentinel: every verb, a failover under load, and every verb again; what was accepted ends", async () => {
+  const { s, t } = await start(startSentinel);
+  await everyVerb(s);
+  const long = await s.submit({ sleep: 9_000 });
+  await until(async () => (await s.get(`/jobs/${long}/status`)).status === "started");
+  const old = await t.master("");
+  const ids = [];
+  for (let i = 0; i < 40; i++) ids.push(await s.submit({ sleep: i < 10 ? 500 : 0 }));
+  await Bun.sleep(200); // asynchronous replication has caught up: what it had not is lost with the master
+  await old.kill9();
+  // A client with an Idempotency-Key sends until it is told.
+  const key = { "idempotency-key": "through-the-failover" };
+  let again = "";
+  await until(async () => {
+    const response = await s.post("/work", {}, key);
+    if (response.status === 202) again = ((await response.json()) as { job_id: string }).job_id;
+    return again !== "";
+  }, 30_000);
+  expect((await t.master("")).port).not.toBe(old.port);
+  for (const id of [...ids, long, again]) expect((await s.ended(id, 30_000)).status).toBe("finished");
+  await old.restart(); // comes back as a replica
+  await until(async () => /role:slave/.test(await old.client.info("replication")), 20_000);
+  await everyVerb(s);
+}, 150_000);
