@@ -1,7 +1,7 @@
 /** The same code on Sentinel and on a Cluster of three masters: real redis-servers, real gateways and workers. */
 import { afterEach, expect, test } from "bun:test";
-import { type Stack, startStack, until } from "./support/stack.ts";
-import { startCluster, startSentinel, type Topology } from "./support/topology.ts";
+import { type Stack, startStack, until } from "../support/stack.ts";
+import { startCluster, startSentinel, type Topology } from "../support/topology.ts";
 
 let stack: Stack | undefined;
 let topology: Topology | undefined;
