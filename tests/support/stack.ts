@@ -39,7 +39,7 @@ export function startProcess(file: string, env: Record<string, string>, runtime 
   return {
     pid: child.pid,
     output: () => text,
-    async says(pattern, ms = 10_000) {
+    async says(pattern, ms = 40_000) {
       await until(
         () => pattern.test(text) || child.exitCode !== null,
         ms,
@@ -58,7 +58,7 @@ export function startProcess(file: string, env: Record<string, string>, runtime 
 /** Polls until `test` holds. @throws after `ms`, with what `otherwise` says */
 export async function until(
   test: () => unknown,
-  ms = 10_000,
+  ms = 30_000,
   otherwise: () => string = () => "it never held",
 ): Promise<void> {
   const end = Date.now() + ms;
@@ -145,7 +145,7 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
       running.push(gateway);
       await gateway.says(/gateway ready/);
       const base = more.PORT ? `http://127.0.0.1:${more.PORT}` : url;
-      await until(async () => (await fetch(`${base}/readyz`).catch(() => undefined))?.ok, 10_000, gateway.output);
+      await until(async () => (await fetch(`${base}/readyz`).catch(() => undefined))?.ok, 40_000, gateway.output);
       return gateway;
     },
     async startWorker(more = {}, kind = runtime) {
@@ -168,7 +168,7 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
         headers: { "content-type": "application/json", ...headers },
         ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }),
       }),
-    async ended(id, ms = 15_000) {
+    async ended(id, ms = 40_000) {
       let status = await stack.get(`/jobs/${id}/status`);
       await until(
         async () => {
