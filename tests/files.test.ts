@@ -787,6 +787,53 @@ for (const runtime of ["bun", "deno"]) {
   });
 }
 
+describe("a form in pieces of any size is the same file, whether its reader is fast or slow", () => {
+  const lines = ["\r\n--", "\r\n--bound", "\r", "\n", "-", "\r\n", "bound", "--boundary", "\r\n--boundar"];
+  for (const [size, times] of [
+    [1, 2_000],
+    [7, 10_000],
+    [1_000, 50_000],
+    [40_000, 300_000],
+    [65_536, 300_000],
+    [200_000, 300_000],
+  ] as const) {
+    for (const slow of [false, true]) {
+      test(`${size} bytes a piece, ${slow ? "slow" : "fast"}`, async () => {
+        const content = Buffer.concat(
+          Array.from({ length: Math.ceil(times / 5) }, (_, i) =>
+            Buffer.from(lines[(i * 7 + (i >> 4)) % lines.length] as string),
+          ),
+        );
+        const form = Buffer.concat([
+          Buffer.from('--boundary\r\nContent-Disposition: form-data; name="file"; filename="a.ifc"\r\n\r\n'),
+          content,
+          Buffer.from("\r\n--boundary--\r\n"),
+        ]);
+        let at = 0;
+        const body = new ReadableStream<Uint8Array>({
+          pull(controller) {
+            // a copy with memory of its own, as a runtime's chunks have
+            controller.enqueue(Uint8Array.from(form.subarray(at, at + size)));
+            at += size;
+            if (at >= form.length) controller.close();
+          },
+        });
+        const headers = { "content-type": "multipart/form-data; boundary=boundary" };
+        const request = new Request("http://x/", { method: "POST", headers, body, duplex: "half" } as RequestInit);
+        const take = async (_name: string, pieces: AsyncIterable<Uint8Array>) => {
+          const all: Uint8Array[] = [];
+          for await (const piece of pieces) {
+            if (slow && Math.random() < 0.02) await Bun.sleep(1);
+            all.push(Uint8Array.from(piece));
+          }
+          return Buffer.concat(all);
+        };
+        expect(Buffer.compare(await oneFile(request, "file", take, async () => {}), content)).toBe(0);
+      }, 20_000);
+    }
+  }
+});
+
 test("a sender that falls silent is given up, and what it sent is dropped", async () => {
   let ended: unknown;
   const body = new ReadableStream<Uint8Array>({
