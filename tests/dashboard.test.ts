@@ -1,5 +1,6 @@
 /** Every screen and every action of the dashboard, in a real browser over real processes. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { readFileSync } from "node:fs";
 import type { Browser, Locator } from "playwright-core";
 import { startBrowser, type Visit, visit } from "./support/browser.ts";
 import { type Stack, startStack, until } from "./support/stack.ts";
@@ -293,6 +294,20 @@ test("files: upload by drop and by choice with a progress bar, download, use in 
   expect(
     await page.locator("datalist option").evaluateAll((all) => all.map((o) => (o as HTMLOptionElement).value)),
   ).toContain("/uploads/dropped.ifc");
+});
+
+test("an upload through the dashboard is streamed: the gateway does not grow by the file", async () => {
+  const peak = () => Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${stack.gateway.pid}/status`, "utf8"))?.[1]);
+  const send = async (bytes: number) => {
+    const form = new FormData();
+    form.append("file", new Blob([new Uint8Array(bytes)]), "large.ifc");
+    const answer = await fetch(`${stack.dashboardUrl}/api/upload/ifc`, { method: "POST", headers: KEY, body: form });
+    expect(answer.status).toBe(200);
+  };
+  await send(1_000_000);
+  const before = peak();
+  await send(200_000_000);
+  expect(peak() - before).toBeLessThan(100_000); // kB
 });
 
 test("alerts: what operators did, with who and what", async () => {

@@ -23,8 +23,9 @@ function beginning(op, { draft, route }) {
 
 function Form({ state, op }) {
   const [draft, setDraft] = useState(() => beginning(op, state));
-  const [asText, setAsText] = useState(false);
-  const [text, setText] = useState("");
+  // without fields there is nothing that a form could show
+  const [asText, setAsText] = useState(Object.keys(op.schema.properties ?? {}).length === 0);
+  const [text, setText] = useState(() => JSON.stringify(draft.value, null, 2));
   const [fault, setFault] = useState();
   const [busy, setBusy] = useState(false);
   const errors = fault?.errors ?? [];

@@ -72,7 +72,10 @@ export function relay(gateway: Gateway, api: Api) {
     answer(c: Context<Env>, caller: Caller): Promise<Response> {
       const url = new URL(c.req.url);
       url.pathname = url.pathname.slice("/api".length);
-      return forward(c, caller, url.pathname, new Request(url, c.req.raw));
+      const { method, headers, body, signal } = c.req.raw;
+      // Bun would read the whole body of a request that is copied, an upload of 2 GiB too: its stream is handed on
+      const init = { method, headers, signal, ...(body ? { body, duplex: "half" } : {}) };
+      return forward(c, caller, url.pathname, new Request(url, init as RequestInit));
     },
   };
 }
