@@ -1,7 +1,7 @@
 /** Every screen and every action of the dashboard, in a real browser over real processes. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
-import type { Browser, Locator } from "playwright-core";
+import type { Browser, Locator, Route } from "playwright-core";
 import { startBrowser, type Visit, visit } from "./support/browser.ts";
 import { type Stack, startStack, until } from "./support/stack.ts";
 
@@ -362,11 +362,28 @@ test("the page rests while hidden, and says when the gateway or Redis is away", 
   await link.getByText("Live").waitFor();
 });
 
-test("without event streams the page polls", async () => {
-  await seen?.close();
-  seen = await visit(browser, stack.dashboardUrl, "#/", ADMIN);
-  await seen.page.route("**/state/events", (route) => route.fulfill({ status: 502, body: "" }));
-  await seen.page.reload();
-  await seen.page.locator("#link").getByText("Live, by polling").waitFor();
-  await seen.page.getByRole("article", { name: "work" }).waitFor();
+test("without event streams, refused or swallowed on the way, the page polls", async () => {
+  for (const broken of [(route: Route) => route.fulfill({ status: 502, body: "" }), () => {}]) {
+    await seen?.close();
+    seen = await visit(browser, stack.dashboardUrl, "#/", ADMIN);
+    await seen.page.route("**/state/events", broken);
+    await seen.page.reload();
+    await seen.page.locator("#link").getByText("Live, by polling").waitFor();
+    await seen.page.getByRole("article", { name: "work" }).waitFor();
+  }
+});
+
+test("a gateway that hangs: the page says that what it shows is old, and comes back by itself", async () => {
+  const page = await open("#/");
+  await page.locator("#link").getByText("Live", { exact: true }).waitFor();
+  stack.gateway.kill("SIGSTOP");
+  try {
+    await page
+      .locator("#link")
+      .getByText(/^(Stale|Disconnected).*; as of/)
+      .waitFor();
+  } finally {
+    stack.gateway.kill("SIGCONT");
+  }
+  await page.locator("#link").getByText(/^Live/).waitFor();
 });

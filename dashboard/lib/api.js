@@ -1,5 +1,8 @@
 // Talks to the dashboard's own origin, and to nothing else.
 
+/** A gateway that says nothing for this long is away: it promises an answer within 2 s whatever Redis does. */
+const ANSWER_MS = 10_000;
+
 /** An answer that was not 2xx, with the sentence that it carries. */
 export class Refused extends Error {
   constructor(status, body) {
@@ -22,6 +25,10 @@ const keepDigits = (_key, value, context) =>
 
 export const isRaw = (value) => JSON.isRawJSON?.(value) ?? false;
 
+/** What to tell a reader when nothing answered. */
+const inWords = (error) =>
+  error.name === "TimeoutError" || error instanceof TypeError ? new Error("The gateway does not answer.") : error;
+
 async function read(answer) {
   const text = await answer.text();
   let body;
@@ -42,10 +49,13 @@ async function read(answer) {
 export async function call(method, path, body, headers = {}) {
   const answer = await fetch(path, {
     method,
+    signal: AbortSignal.timeout(ANSWER_MS),
     headers: body === undefined ? headers : { "content-type": "application/json", ...headers },
     ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }),
     credentials: "same-origin",
     cache: "no-cache",
+  }).catch((error) => {
+    throw inWords(error);
   });
   return read(answer);
 }
