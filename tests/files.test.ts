@@ -70,6 +70,7 @@ for (const runtime of ["bun", "deno"]) {
         },
       });
       uploads = join(stack.dir, "uploads");
+      mkdirSync(uploads, { recursive: true });
     }, 30_000);
     afterAll(async () => {
       source?.closeAllConnections();
@@ -359,6 +360,7 @@ for (const runtime of ["bun", "deno"]) {
       beforeAll(() => {
         const output = join(stack.dir, "output");
         for (const dir of ["json/deep", ".hidden"]) mkdirSync(join(output, dir), { recursive: true });
+        writeFileSync(join(uploads, "house.ifc"), "ISO-10303-21;");
         writeFileSync(join(output, "json/house.json"), '{"a": [1, 2]}');
         writeFileSync(join(output, "json/deep/x.json"), "{}");
         writeFileSync(join(output, ".hidden/secret.ifc"), "x");
@@ -768,7 +770,7 @@ for (const runtime of ["bun", "deno"]) {
         .replace(/[^\w.-]/g, "_")
         .slice(0, 64);
       const living = `.longhaul-${host}-${process.pid}-abc.part`;
-      const elsewhere = ".longhaul-another-host-1-abc.part";
+      const elsewhere = ".longhaul-another-host-4194303-abc.part"; // no process here has that number
       const ancient = ".longhaul-another-host-2-abc.part";
       for (const name of [living, elsewhere, ancient]) writeFileSync(join(uploads, name), "x");
       utimesSync(join(uploads, ancient), new Date(Date.now() - 25 * 3_600_000), new Date(Date.now() - 25 * 3_600_000));
@@ -832,6 +834,30 @@ describe("a form in pieces of any size is the same file, whether its reader is f
       }, 20_000);
     }
   }
+});
+
+test("a file that is whole is dropped when what comes after it is unfit", async () => {
+  const part = (name: string) =>
+    `--b\r\nContent-Disposition: form-data; name="file"; filename="${name}"\r\n\r\n${"x".repeat(1_000)}\r\n`;
+  const pieces = [`${part("a.ifc")}--b\r\n`, part("b.ifc").slice("--b\r\n".length), "--b--\r\n"];
+  const body = new ReadableStream<Uint8Array>({
+    async pull(controller) {
+      const next = pieces.shift();
+      if (next === undefined) return controller.close();
+      controller.enqueue(new TextEncoder().encode(next));
+      await Bun.sleep(50);
+    },
+  });
+  const headers = { "content-type": "multipart/form-data; boundary=b" };
+  const request = new Request("http://x/", { method: "POST", headers, body, duplex: "half" } as RequestInit);
+  const dropped: string[] = [];
+  const take = async (name: string, given: AsyncIterable<Uint8Array>) => {
+    for await (const _ of given);
+    return name;
+  };
+  const drop = async (name: string) => void dropped.push(name);
+  expect(await oneFile(request, "file", take, drop).catch((error) => error)).toMatchObject({ code: "invalid" });
+  expect(dropped).toEqual(["a.ifc"]);
 });
 
 test("a sender that falls silent is given up, and what it sent is dropped", async () => {

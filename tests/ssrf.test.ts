@@ -28,6 +28,10 @@ async function respond(request: IncomingMessage, response: ServerResponse) {
     return void setTimeout(() => response.destroy(), 20);
   }
   if (url.pathname === "/big") return response.end("x".repeat(50_000));
+  if (url.pathname === "/chunked") {
+    response.write("x".repeat(25_000));
+    return response.end("x".repeat(25_000));
+  }
   if (url.pathname === "/declared") return void response.writeHead(200, { "content-length": "9999999" }).write("x");
   response.end(`hello from ${request.headers.host}`);
 }
@@ -257,7 +261,10 @@ describe("limits", () => {
   const at = (path: string) => `http://127.0.0.1:${port}${path}`;
   test("a body over maxBytes is cut off, declared or not", async () => {
     expect(await kind(text(at("/big"), { allow: LOCAL, maxBytes: 49_999 }))).toBe("too_large");
-    expect((await text(at("/big"), { allow: LOCAL, maxBytes: 50_000 })).length).toBe(50_000);
+    expect(await kind(text(at("/chunked"), { allow: LOCAL, maxBytes: 49_999 }))).toBe("too_large");
+    for (const path of ["/big", "/chunked"]) {
+      expect((await text(at(path), { allow: LOCAL, maxBytes: 50_000 })).length).toBe(50_000);
+    }
     expect(await kind(text(at("/declared"), { allow: LOCAL }))).toBe("too_large");
   });
   test("silence before the answer, and within it, ends in time", async () => {
