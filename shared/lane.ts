@@ -87,8 +87,9 @@ export class Lane {
         continue;
       }
       try {
+        // Both, in this order: a reconcile on a slow Redis takes until the next one is due, and must not starve the turns.
         if (this.reconcileDue) await this.reconcile();
-        else await this.turn(this.taking ? this.room : -1);
+        if (room || this.done.length > 0 || this.stray) await this.turn(this.taking ? this.room : -1);
         failures = 0;
       } catch (error) {
         // Settles stay in `done` and go out when Redis is back: nothing is dropped, no call is aborted.
@@ -293,9 +294,10 @@ export class Lane {
     this.reconcileDue = false;
     const { held, waking } = await this.consumer.holding(this.service);
     const strangers = new Map<JobId, string>();
-    for (const id of held) {
-      if (this.running.has(id)) continue;
-      const { token, state } = await this.consumer.token(this.service, id);
+    const unknown = [...held].filter((id) => !this.running.has(id));
+    const records = await Promise.all(unknown.map((id) => this.consumer.token(this.service, id)));
+    for (const [i, id] of unknown.entries()) {
+      const { token, state } = records[i] as { token: string; state: string };
       if (state === "started" && this.strangers.get(id) === token) {
         this.log(`${id}: taken but its reply was lost; handed back`);
         this.done.push({ id, token, kind: "return", ttlMs: this.settings.failureTtlMs });

@@ -164,3 +164,16 @@ test("a step of the wall clock does not stop a lane that waits for the service's
     Date.now = real;
   }
 });
+
+test("a lane takes and settles although each reconcile takes until the next one is due", async () => {
+  const { lane, worker } = start("w1");
+  const holding = worker.holding.bind(worker);
+  worker.holding = async (service) => {
+    await Bun.sleep(150);
+    lane.sweep(); // the next second is over before this one is done
+    return holding(service);
+  };
+  lane.sweep();
+  await Bun.sleep(100);
+  await finished(await s.submit());
+});

@@ -44,8 +44,12 @@ export class Clients {
     return this.next >= this.jobs;
   }
 
-  async run(concurrency: number): Promise<void> {
+  /** @param limitMs  a slow machine submits fewer jobs in the end, but the run ends */
+  async run(concurrency: number, limitMs: number): Promise<void> {
     const began = performance.now();
+    const end = setTimeout(() => {
+      this.stopped = true;
+    }, limitMs);
     const client = async () => {
       while (!this.stopped && !this.done) {
         const due = ((performance.now() - began) / 1_000) * this.rate;
@@ -57,6 +61,7 @@ export class Clients {
       }
     };
     await Promise.all(Array.from({ length: concurrency }, client));
+    clearTimeout(end);
   }
 
   private async submit(n: number): Promise<void> {

@@ -98,7 +98,7 @@ async function run(world: World): Promise<boolean> {
   }, 1_000);
 
   const breaking = havoc.run(Number(values.every));
-  await clients.run(200);
+  await clients.run(200, 1_500 * seconds);
   await havoc.stop();
   await breaking;
   clearInterval(requeuing);
@@ -145,7 +145,7 @@ setTimeout(
     for (const text of world.lines(/./).slice(-60)) console.error(text);
     void end(2);
   },
-  (2 * seconds + 150) * 1_000,
+  (2 * seconds + 180) * 1_000,
 );
 run(world).then(
   (well) => end(well ? 0 : 1),
