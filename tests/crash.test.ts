@@ -15,7 +15,9 @@ test("a job goes from HTTP to its result", async () => {
 
 test("kill -9 of the worker: the job finishes on another one, as the same attempt, in the record as orphaned", async () => {
   const id = await stack.submit({ sleep: 1_500 });
-  await until(async () => (await stack.get(`/jobs/${id}/status`)).status === "started");
+  // "started" stands in Redis before the call leaves: only the service knows that the call is under way
+  await until(() => stack.service.byJob(id).length === 1);
+  expect((await stack.get(`/jobs/${id}/status`)).status).toBe("started");
   stack.workers[0]?.kill("SIGKILL");
   await stack.startWorker();
   const status = await stack.ended(id, 20_000);
@@ -44,7 +46,7 @@ test("kill -9 of Redis with jobs queued and running: all finish after its restar
 
 test("SIGTERM: what cannot end within DRAIN_TIMEOUT is handed back with no attempt spent", async () => {
   const id = await stack.submit({ sleep: 5_000 });
-  await until(async () => (await stack.get(`/jobs/${id}/status`)).status === "started");
+  await until(() => stack.service.byJob(id).length === 1);
   const worker = stack.workers.at(-1);
   worker?.kill("SIGTERM");
   expect(await worker?.exited).toBe(0);

@@ -83,7 +83,7 @@ export async function own(dataDir: string, say: Say): Promise<OwnRedis> {
     port: String(port),
     bind: "127.0.0.1",
     dir,
-    // What was accepted survives kill -9 at once, and a power cut but for the last second.
+    // Survives a power cut, and kill -9 of Redis while the disk is slow, but for a second or two (docs/reliability.md).
     ...{ appendonly: "yes", appendfsync: "everysec", save: "3600 1" },
     // Never throw a queued job away to make room.
     "maxmemory-policy": "noeviction",
