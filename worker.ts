@@ -16,6 +16,7 @@ import { Lane } from "./shared/lane.ts";
 import { liftCallCap, RUNTIME } from "./shared/runtime.ts";
 import { Consumer } from "./shared/store/consume.ts";
 import { MOST_RUNS, type WorkerInfo } from "./shared/store/inspect.ts";
+import { Maintainer } from "./shared/store/maintain.ts";
 import { checkRedis, connect, info, UnfitRedis } from "./shared/store/redis.ts";
 import { VERSION } from "./shared/version.ts";
 import { Watch } from "./shared/watch.ts";
@@ -178,10 +179,11 @@ every(
   },
   "memory",
 );
+const maintainer = new Maintainer(redis);
 const watch = new Watch(config!.leaseMs);
 for (const clock of clocks)
-  every(clock.everyMs(config!), () => clock.step({ consumer, config, watch, log }), clock.name);
-every(60_000, () => consumer.forget(10 * config.leaseMs), "forget");
+  every(clock.everyMs(config!), () => clock.step({ maintainer, config, watch, log }), clock.name);
+every(60_000, () => maintainer.forget(10 * config.leaseMs), "forget");
 
 events.subscribe(GLOBAL.cancels, GLOBAL.ordered).catch(() => {});
 events.on("message", (channel, text: string) => {

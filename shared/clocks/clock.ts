@@ -1,10 +1,10 @@
 /** What every clock is given. A clock keeps no job in memory: each step may run on any worker, or on two at once. */
 import type { Config } from "../config.ts";
-import type { Consumer } from "../store/consume.ts";
+import type { Maintainer } from "../store/maintain.ts";
 import type { Watch } from "../watch.ts";
 
 export type ClockContext = {
-  consumer: Consumer;
+  maintainer: Maintainer;
   config: Config;
   /** whether this process may judge others dead */
   watch: Pick<Watch, "look">;
