@@ -188,7 +188,7 @@ export class Lane {
       body: job.payload,
       headers: this.settles.headers(job, options),
       timeoutMs: options.timeout ?? op.timeoutMs,
-      signal: run.abort.signal,
+      abort: run.abort,
       accepts: op.accepts,
       maxResultBytes: this.settings.maxResultBytes,
       retry500: op.retry500,
