@@ -38,7 +38,14 @@ function env(redis: BenchRedis, port: number, dir: string, serviceUrl: string): 
   writeFileSync(file, JSON.stringify({ operations: { noop: { url: serviceUrl, slots: CONCURRENCY } } }));
   // The worker would set it itself and begin anew; a profiler does not outlive that.
   const calls = { BUN_CONFIG_MAX_HTTP_REQUESTS: "65000" };
-  return { ...calls, REDIS_URL: redis.url, PORT: String(port), DASHBOARD_PORT: "0", SERVICES: file, DATA_DIR: join(dir, "data") };
+  return {
+    ...calls,
+    REDIS_URL: redis.url,
+    PORT: String(port),
+    DASHBOARD_PORT: "0",
+    SERVICES: file,
+    DATA_DIR: join(dir, "data"),
+  };
 }
 
 export const bullmq: Contender = {

@@ -85,7 +85,8 @@ export type BenchRedis = {
 export async function startRedis(settings = ""): Promise<BenchRedis> {
   const dir = mkdtempSync(join(tmpdir(), "longhaul-bench-"));
   const port = await freePort();
-  const args = `--port ${port} --bind 127.0.0.1 --dir ${dir} --appendonly yes --appendfsync everysec --maxmemory-policy noeviction ${settings}`.trim();
+  const args =
+    `--port ${port} --bind 127.0.0.1 --dir ${dir} --appendonly yes --appendfsync everysec --maxmemory-policy noeviction ${settings}`.trim();
   const child = Bun.spawn(["redis-server", ...args.split(" "), "--save", ""], { stdout: "ignore", stderr: "inherit" });
   const client = new IORedis({ port, retryStrategy: () => 50, maxRetriesPerRequest: null });
   client.on("error", () => {});

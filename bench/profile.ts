@@ -40,9 +40,7 @@ const commands = async () => {
   for (const line of (await redis.client.info("commandstats")).split(/\r?\n/)) {
     const m = /^cmdstat_([^:]+):calls=(\d+),usec=(\d+)/.exec(line);
     if (m && Number(m[2]) > jobs / 1000)
-      console.log(
-        `  ${m[1]}: ${(Number(m[2]) / jobs).toFixed(3)} calls, ${(Number(m[3]) / jobs).toFixed(2)} µs a job`,
-      );
+      console.log(`  ${m[1]}: ${(Number(m[2]) / jobs).toFixed(3)} calls, ${(Number(m[3]) / jobs).toFixed(2)} µs a job`);
   }
   await redis.client.config("RESETSTAT");
 };
@@ -91,7 +89,9 @@ for (const file of readdirSync(dir).filter((name) => name.endsWith(".cpuprofile"
     const name = names.get(id) ?? "?";
     self.set(name, (self.get(name) ?? 0) + 1);
   }
-  const parent = new Map(profile.nodes.flatMap(({ id, children = [] }) => children.map((child) => [child, id] as const)));
+  const parent = new Map(
+    profile.nodes.flatMap(({ id, children = [] }) => children.map((child) => [child, id] as const)),
+  );
   const total = new Map<string, number>();
   for (const id of profile.samples) {
     const seen = new Set<string>();
@@ -99,7 +99,10 @@ for (const file of readdirSync(dir).filter((name) => name.endsWith(".cpuprofile"
     for (const name of seen) total.set(name, (total.get(name) ?? 0) + 1);
   }
   console.log(`\n${file}: ${profile.samples.length} samples`);
-  for (const [title, list] of [["self", self], ["with what it calls", total]] as const) {
+  for (const [title, list] of [
+    ["self", self],
+    ["with what it calls", total],
+  ] as const) {
     console.log(`  ${title}`);
     for (const [name, n] of [...list].sort((a, b) => b[1] - a[1]).slice(0, 50))
       console.log(`  ${((100 * n) / profile.samples.length).toFixed(1).padStart(5)} %  ${name}`);

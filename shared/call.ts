@@ -122,7 +122,8 @@ export async function call(request: CallRequest): Promise<Outcome> {
     return { kind: "finished", result: json.text, type: plain ? "" : type, timing };
   } catch (error) {
     if (aborted()) return { kind: "aborted" };
-    if (signal.reason === LATE) return failed("timeout", `${service} did not finish within ${request.timeoutMs} ms`, response?.status);
+    if (signal.reason === LATE)
+      return failed("timeout", `${service} did not finish within ${request.timeoutMs} ms`, response?.status);
     return response ? cutShort(service, response, error) : noAnswer(service, error);
   } finally {
     stopTimer();

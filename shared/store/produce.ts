@@ -211,10 +211,11 @@ export function pushFields(values: ScriptValue[], job: NewJob): void {
     more ??= {};
     more[name] = value;
   };
-  if (job.options) for (const _ in job.options) {
-    set(FIELD.options, JSON.stringify(job.options));
-    break;
-  }
+  if (job.options)
+    for (const _ in job.options) {
+      set(FIELD.options, JSON.stringify(job.options));
+      break;
+    }
   if (job.priority !== undefined && job.priority !== 5) more = { ...more, [FIELD.priority]: job.priority }; // 0 is one
   set(FIELD.due, job.due);
   set(FIELD.timeout, job.timeoutMs);
