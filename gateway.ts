@@ -7,6 +7,8 @@ import type { Context } from "hono";
 import { accept, showStatus } from "./shared/accept.ts";
 import { allow, type Env, type Gateway, idOf, jsonText, newApp, revised } from "./shared/app.ts";
 import { guard, isLoopback } from "./shared/auth.ts";
+import { History } from "./shared/board/history.ts";
+import { everywhere, repeat } from "./shared/clocks/index.ts";
 import { type Config, ConfigError, readConfig } from "./shared/config.ts";
 import { Fault } from "./shared/faults.ts";
 import { health } from "./shared/health.ts";
@@ -23,6 +25,7 @@ import { Snapshots } from "./shared/snapshot.ts";
 import { Inspector, noJob } from "./shared/store/inspect.ts";
 import { Producer } from "./shared/store/produce.ts";
 import { checkRedis, connect, UnfitRedis } from "./shared/store/redis.ts";
+import { Viewer } from "./shared/store/view.ts";
 import { fromHeaders, newJob, queryOptions, readBody } from "./shared/submit.ts";
 
 type C = Context<Env>;
@@ -138,6 +141,7 @@ export function assemble(config: Config, redis: Connection, stopping = new Abort
     inspector,
     producer: new Producer(redis, config),
     snapshots: new Snapshots(inspector, config.registry, config.leaseMs),
+    history: new History(new Viewer(redis), [...config.registry.services.keys()]),
     guard: guard(config),
   };
 }
@@ -184,6 +188,16 @@ async function main(): Promise<void> {
   }
   console.log(`gateway ready under ${RUNTIME}: http://${config.host}:${servers[0]?.port}`);
   if (servers[1]) console.log(`dashboard: http://${config.dashboardHost}:${servers[1].port}`);
+  for (const { name, everyMs, step } of everywhere) {
+    const context = { ...gateway, redis, log: (line: string) => console.log(`${new Date().toISOString()} ${line}`) };
+    void repeat(
+      name,
+      everyMs(config),
+      () => step(context),
+      context.log,
+      () => ending.signal.aborted,
+    );
+  }
   let stopping = false;
   const stop = async () => {
     if (stopping) process.exit(0);

@@ -1,6 +1,7 @@
 /** What the gateway's routes share: the deployment's parts, who may ask, and how an answer is made. */
 import { Hono } from "hono";
 import type { Caller, Guard } from "./auth.ts";
+import type { History } from "./board/history.ts";
 import type { Config, Scope } from "./config.ts";
 import { Fault } from "./faults.ts";
 import { type JobId, jobId } from "./jobs.ts";
@@ -16,6 +17,8 @@ export type Gateway = {
   producer: Producer;
   inspector: Inspector;
   snapshots: Snapshots;
+  /** what happened in the last hour, day and week */
+  history: History;
   guard: Guard;
   /** opens a further connection to Redis, for what may not share the first: subscriptions */
   open(name: string): Connection;
