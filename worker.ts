@@ -18,6 +18,7 @@ import { liftCallCap, RUNTIME } from "./shared/runtime.ts";
 import { Snapshots } from "./shared/snapshot.ts";
 import { Consumer } from "./shared/store/consume.ts";
 import { Inspector, MOST_RUNS, type WorkerInfo } from "./shared/store/inspect.ts";
+import { Maintainer } from "./shared/store/maintain.ts";
 import { checkRedis, connect, info, UnfitRedis } from "./shared/store/redis.ts";
 import { Viewer } from "./shared/store/view.ts";
 import { VERSION } from "./shared/version.ts";
@@ -165,14 +166,15 @@ every(
   },
   "memory",
 );
+const maintainer = new Maintainer(redis);
 const watch = new Watch(config!.leaseMs);
 for (const clock of clocks)
-  every(clock.everyMs(config!), () => clock.step({ consumer, config, watch, log }), clock.name);
+  every(clock.everyMs(config!), () => clock.step({ maintainer, config, watch, log }), clock.name);
 const snapshots = new Snapshots(new Inspector(redis), config!.registry, config!.leaseMs);
 const history = new History(new Viewer(redis), [...config!.registry.services.keys()]);
 for (const clock of everywhere)
   every(clock.everyMs(config!), () => clock.step({ redis, snapshots, history, config, log }), clock.name);
-every(60_000, () => consumer.forget(10 * config.leaseMs), "forget");
+every(60_000, () => maintainer.forget(10 * config.leaseMs), "forget");
 
 events.subscribe(GLOBAL.cancels, GLOBAL.ordered).catch(() => {});
 events.on("message", (channel, text: string) => {

@@ -54,7 +54,7 @@ const env = (more: Record<string, string> = {}) => ({
 });
 const types = (events: AlertEvent[]) => events.map(({ type }) => type.slice("alert.".length));
 /** Long enough for every process to have looked again, several times. */
-const aWhile = () => Bun.sleep(5_000);
+const aWhile = () => Bun.sleep(4_000);
 // biome-ignore lint/suspicious/noExplicitAny: read field by field
 const ruleOf = async (stack: Stack, name: string, service: string | null = "work"): Promise<any> =>
   (await stack.get("/alerts")).rules.find(

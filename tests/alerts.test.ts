@@ -231,12 +231,12 @@ describe("in Redis", () => {
     const due = Date.now() + 300;
     await store.producer.submit(job({ due }));
     await Bun.sleep(400);
-    await worker.promote(SERVICE);
+    await store.maintainer.promote(SERVICE);
     expect((await store.counts()).oldest).toBe(due);
     const [taken] = await worker.take(1);
     await worker.settle(settle(taken as never, "retry", { delayMs: 200 } as never));
     await Bun.sleep(300);
-    await worker.promote(SERVICE);
+    await store.maintainer.promote(SERVICE);
     const { oldest, now } = await store.counts();
     expect(now - (oldest as number)).toBeLessThan(200);
   });

@@ -60,7 +60,7 @@ test("a job that was reaped from a lane and taken again by the same lane runs on
   const id = await s.submit({ payload: '{"sleep":700}' });
   await started(id);
   await s.age(worker, 31_000);
-  expect((await worker.reap(SERVICE, worker.worker, rules()))[0]).toBe(1);
+  expect((await s.maintainer.reap(SERVICE, worker.worker, rules()))[0]).toBe(1);
   await until(() => service.byJob(id).length === 2); // the lane's idle turns take it again
   for (let i = 0; i < 4; i++) {
     lane.sweep();
@@ -116,7 +116,7 @@ test("a worker that comes back too late does not overwrite the result's file (I4
   const id = await s.submit({ payload: '{"sleep":600,"answer":"from the first call of this job"}' });
   await started(id);
   await s.age(worker, 31_000);
-  await worker.reap(SERVICE, worker.worker, rules());
+  await s.maintainer.reap(SERVICE, worker.worker, rules());
   const other = s.worker("w2");
   const [taken] = await other.take(1);
   mkdirSync(resultDir(resultsDir, id), { recursive: true });

@@ -57,9 +57,9 @@ test("reap that outlived an outage of Redis writes nothing: it comes before the 
   await worker.take();
   await s.age(worker, LEASE + 1_000);
   const before = await s.dump();
-  expect(await worker.reap(SERVICE, worker.worker, rules(Date.now() - LEASE))).toEqual([0, 0, -2]);
+  expect(await s.maintainer.reap(SERVICE, worker.worker, rules(Date.now() - LEASE))).toEqual([0, 0, -2]);
   expect(await s.dump()).toEqual(before);
-  expect((await worker.reap(SERVICE, worker.worker, rules(Date.now())))[0]).toBe(1);
+  expect((await s.maintainer.reap(SERVICE, worker.worker, rules(Date.now())))[0]).toBe(1);
 });
 
 test("reap takes back from a worker whose last beat is from before the clock was set back", async () => {
@@ -67,7 +67,7 @@ test("reap takes back from a worker whose last beat is from before the clock was
   const id = await s.submit();
   await worker.take();
   await s.age(worker, -3_600_000);
-  expect((await worker.reap(SERVICE, worker.worker, rules(Date.now())))[0]).toBe(1);
+  expect((await s.maintainer.reap(SERVICE, worker.worker, rules(Date.now())))[0]).toBe(1);
   expect(await s.state(id)).toBe("queued");
 });
 

@@ -121,18 +121,18 @@ test("sweepGhosts gives the TTL and leaves a tombstone that a take drops and cou
   const first = await s.submit();
   const id = await canceled();
   const last = await s.submit();
-  expect(await w.sweepGhosts(SERVICE, "ready", 0)).toEqual({ seen: 3, dropped: 1 });
+  expect(await s.maintainer.sweepGhosts(SERVICE, "ready", 0)).toEqual({ seen: 3, dropped: 1 });
   expect(await s.redis.client.lrange(KEYS.ready, 0, -1)).toEqual([last, "", first]);
   expect(await s.ttl(id)).toBeGreaterThan(0);
   expect(await s.counts()).toMatchObject({ queued: 2 });
-  expect(await w.sweepGhosts(SERVICE, "ready", 0)).toEqual({ seen: 3, dropped: 0 }); // sent twice
+  expect(await s.maintainer.sweepGhosts(SERVICE, "ready", 0)).toEqual({ seen: 3, dropped: 0 }); // sent twice
   expect(await w.takeIds(5)).toEqual([first, last]);
   expect(await ghosts()).toBe(0);
 });
 
 test("requeue after the sweep pushes a new entry; the tombstone stays counted", async () => {
   const id = await canceled();
-  await w.sweepGhosts(SERVICE, "ready", 0);
+  await s.maintainer.sweepGhosts(SERVICE, "ready", 0);
   expect(await s.producer.requeue(id, await rev(id))).toBe("ok");
   expect(await s.counts()).toMatchObject({ queued: 1 });
   expect(await w.takeIds(5)).toEqual([id]);
@@ -143,9 +143,9 @@ test("sweepGhosts walks in slices of 500 from the taking end", async () => {
   const ids = await Promise.all(Array.from({ length: 1_100 }, () => s.submit()));
   const mine = [ids[0]!, ids[499]!, ids[500]!, ids[999]!, ids[1_000]!, ids[1_099]!];
   for (const id of mine) await s.producer.cancel(id);
-  expect(await w.sweepGhosts(SERVICE, "ready", 0)).toEqual({ seen: 500, dropped: 2 });
-  expect(await w.sweepGhosts(SERVICE, "ready", 500)).toEqual({ seen: 500, dropped: 2 });
-  expect(await w.sweepGhosts(SERVICE, "ready", 1_000)).toEqual({ seen: 100, dropped: 2 });
+  expect(await s.maintainer.sweepGhosts(SERVICE, "ready", 0)).toEqual({ seen: 500, dropped: 2 });
+  expect(await s.maintainer.sweepGhosts(SERVICE, "ready", 500)).toEqual({ seen: 500, dropped: 2 });
+  expect(await s.maintainer.sweepGhosts(SERVICE, "ready", 1_000)).toEqual({ seen: 100, dropped: 2 });
   const list = await s.redis.client.lrange(KEYS.ready, 0, -1);
   expect(list.reverse()).toEqual(ids.map((id) => (mine.includes(id) ? "" : id)) as JobId[]);
   expect(await w.takeIds(2_000)).toEqual(ids.filter((id) => !mine.includes(id)));
@@ -155,7 +155,7 @@ test("sweepGhosts looks at the shelf of a paused service", async () => {
   const id = await canceled();
   await s.redis.client.set(KEYS.paused, "1");
   await s.redis.client.rename(KEYS.ready, KEYS.shelf);
-  expect(await w.sweepGhosts(SERVICE, "shelf", 0)).toEqual({ seen: 1, dropped: 1 });
+  expect(await s.maintainer.sweepGhosts(SERVICE, "shelf", 0)).toEqual({ seen: 1, dropped: 1 });
   expect(await s.ttl(id)).toBeGreaterThan(0);
 });
 
@@ -182,7 +182,7 @@ test("an entry whose record is gone is dropped", async () => {
 // ---- expiry
 
 const config = () => readConfig({ RESULTS_DIR: dir, WORK_URL: "" });
-const context = () => ({ consumer: w, config: config(), watch: { look: () => true }, log: () => {} });
+const context = () => ({ maintainer: s.maintainer, config: config(), watch: { look: () => true }, log: () => {} });
 const finished = async (more = {}) => {
   const id = await s.submit();
   const [taken] = await w.take(1);
@@ -225,7 +225,7 @@ test("erase of an inline result strikes it from the index at once", async () => 
 
 test("strike keeps an entry whose record exists: a cron id used again", async () => {
   const id = await finished();
-  expect(await w.strike(SERVICE, "finished", [id])).toBe(0);
+  expect(await s.maintainer.strike(SERVICE, "finished", [id])).toBe(0);
   expect((await s.counts()).finished).toBe(1);
 });
 

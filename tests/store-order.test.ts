@@ -129,7 +129,7 @@ test("a delayed redelivery rejoins at the taking end, a delayed retry at the far
     const waiting = await s.submit();
     await w.settle(settle(taken!, kind, { delayMs: 1 }));
     let promoted = 0;
-    while (promoted === 0) [promoted] = await w.promote(SERVICE);
+    while (promoted === 0) [promoted] = await s.maintainer.promote(SERVICE);
     expect(await drain()).toEqual(first ? [taken!.id, waiting] : [waiting, taken!.id]);
   }
 });
@@ -139,8 +139,8 @@ test("promote queues in the order of due times, at most 100 a call", async () =>
   const ids: JobId[] = [];
   for (let i = 0; i < 120; i++) ids.push(await s.submit({ due: due + i }));
   while (Date.now() < due + 150) await Bun.sleep(20);
-  expect(await w.promote(SERVICE)).toEqual([100, 0]);
-  expect(await w.promote(SERVICE)).toEqual([20, -1]);
+  expect(await s.maintainer.promote(SERVICE)).toEqual([100, 0]);
+  expect(await s.maintainer.promote(SERVICE)).toEqual([20, -1]);
   expect(await w.takeIds(200)).toEqual(ids);
 });
 

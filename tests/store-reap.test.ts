@@ -2,7 +2,8 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import { reap as clock } from "../shared/clocks/reap.ts";
 import { readConfig } from "../shared/config.ts";
-import { overrunMs, reportProgress } from "../shared/store/consume.ts";
+import { reportProgress } from "../shared/store/consume.ts";
+import { overrunMs } from "../shared/store/maintain.ts";
 import { BLOCK_MS } from "../shared/store/redis.ts";
 import { Watch } from "../shared/watch.ts";
 import { ASK, DAY, KEYS, SERVICE, settle, startStore, type TestStore, type TestWorker } from "./support/store.ts";
@@ -156,10 +157,10 @@ test("a lease entry goes only when nothing is left and it is older than lease + 
   await started();
   await s.age(w, LEASE + BLOCK_MS - 1_000);
   expect(await reap()).toEqual([1, 0, 0]); // a blocked BLMOVE may still bring something
-  expect((await other.leased(SERVICE)).workers).toContain(w.worker);
+  expect((await s.maintainer.leased(SERVICE)).workers).toContain(w.worker);
   await s.age(w, LEASE + BLOCK_MS + 1_000);
   expect(await reap()).toEqual([0, 0, -1]);
-  expect((await other.leased(SERVICE)).workers).toEqual([other.worker]);
+  expect((await s.maintainer.leased(SERVICE)).workers).toEqual([other.worker]);
 });
 
 test("a hundred jobs a call; the rest comes with the next calls", async () => {
@@ -187,13 +188,13 @@ test("a worker that was struck and comes back has a lease again with its next ta
   await reap();
   await s.submit();
   await w.turn(SERVICE, [], ASK);
-  expect((await other.leased(SERVICE)).workers).toContain(w.worker);
+  expect((await s.maintainer.leased(SERVICE)).workers).toContain(w.worker);
 });
 
 // ---- the clock
 
 const context = (env: Record<string, string>, watch: Pick<Watch, "look"> = { look: () => true }) => ({
-  consumer: other,
+  maintainer: s.maintainer,
   config: readConfig(env),
   watch,
   log: () => {},

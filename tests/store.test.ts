@@ -53,9 +53,9 @@ test("submit with a due time in the past → queued", async () => {
 test("scheduled → queued when due, not before", async () => {
   const early = await s.submit({ due: Date.now() + 60_000 });
   const id = await s.submit({ due: Date.now() + 30 });
-  expect((await w.promote(SERVICE))[0]).toBe(0);
+  expect((await s.maintainer.promote(SERVICE))[0]).toBe(0);
   let promoted = 0;
-  while (promoted === 0) [promoted] = await w.promote(SERVICE);
+  while (promoted === 0) [promoted] = await s.maintainer.promote(SERVICE);
   expect([await s.state(id), await s.state(early)]).toEqual(["queued", "scheduled"]);
   expect(await w.takeIds(5)).toEqual([id]);
 });
@@ -143,7 +143,7 @@ test("started → scheduled by retry with delay: one attempt spent, the next one
   expect(await s.state(taken.id)).toBe("scheduled");
   expect(await s.ttl(taken.id)).toBe(-1);
   let promoted = 0;
-  while (promoted === 0) [promoted] = await w.promote(SERVICE);
+  while (promoted === 0) [promoted] = await s.maintainer.promote(SERVICE);
   expect((await w.take(1))[0]).toMatchObject({ id: taken.id, attempt: 2, redeliveries: 0 });
 });
 
@@ -266,8 +266,8 @@ test("erase sent twice changes nothing more", async () => {
 test("promote sent twice queues once", async () => {
   await s.submit({ due: Date.now() + 20 });
   let promoted = 0;
-  while (promoted === 0) [promoted] = await w.promote(SERVICE);
-  expect(await twice(() => w.promote(SERVICE))).toEqual([
+  while (promoted === 0) [promoted] = await s.maintainer.promote(SERVICE);
+  expect(await twice(() => s.maintainer.promote(SERVICE))).toEqual([
     [0, -1],
     [0, -1],
   ]);

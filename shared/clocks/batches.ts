@@ -5,8 +5,8 @@ import type { Clock } from "./clock.ts";
 export const batches: Clock = {
   name: "batches",
   everyMs: () => 2_000,
-  async step({ consumer, config }) {
-    const all = new Batches(consumer.redis, config);
-    for (const service of await consumer.services()) await all.tidy(service);
+  async step({ maintainer, config }) {
+    const all = new Batches(maintainer.redis, config);
+    for (const service of await maintainer.services()) await all.tidy(service);
   },
 };

@@ -5,9 +5,9 @@ import type { Clock } from "./clock.ts";
 export const bulk: Clock = {
   name: "bulk",
   everyMs: () => 1_000,
-  async step({ consumer, config }) {
-    const operator = new Operator(consumer.redis, config.failureTtlMs);
+  async step({ maintainer, config }) {
+    const operator = new Operator(maintainer.redis, config.failureTtlMs);
     // each service gets its share of every round, however much another one has to do
-    for (const service of await consumer.services()) await operator.carryOut(service, 500);
+    for (const service of await maintainer.services()) await operator.carryOut(service, 500);
   },
 };

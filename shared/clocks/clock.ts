@@ -3,7 +3,7 @@ import type { History } from "../board/history.ts";
 import type { Config } from "../config.ts";
 import type { Connection } from "../script.ts";
 import type { Snapshots } from "../snapshot.ts";
-import type { Consumer } from "../store/consume.ts";
+import type { Maintainer } from "../store/maintain.ts";
 import type { Watch } from "../watch.ts";
 
 /** What gateways have, too. */
@@ -16,7 +16,7 @@ export type EveryContext = {
 };
 
 export type ClockContext = {
-  consumer: Consumer;
+  maintainer: Maintainer;
   config: Config;
   /** whether this process may judge others dead */
   watch: Pick<Watch, "look">;

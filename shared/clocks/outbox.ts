@@ -21,11 +21,11 @@ export const outbox: Clock = {
   name: "outbox",
   everyMs: () => 500,
   async step(context) {
-    const { consumer, config, log } = context;
-    const box = new Outbox(consumer.redis);
+    const { maintainer, config, log } = context;
+    const box = new Outbox(maintainer.redis);
     // longer than any delivery takes, so that nobody else sends it while it is under way
     const leaseMs = 60_000 + 2 * config.callbackTimeoutMs;
-    for (const service of await consumer.services()) {
+    for (const service of await maintainer.services()) {
       const room = MOST - inHand;
       if (room <= 0) return;
       for (const effect of await box.lease(service, leaseMs, room)) {
@@ -41,12 +41,12 @@ export const outbox: Clock = {
 async function deliver(context: ClockContext, box: Outbox, service: ServiceName, effect: Effect): Promise<void> {
   const [kind, id = ""] = effect.entry.split(" ");
   if (kind === "c") return callBack(context, box, service, effect, id as JobId);
-  if (kind === "b") await new Batches(context.consumer.redis, context.config).note(service, id as BatchId);
+  if (kind === "b") await new Batches(context.maintainer.redis, context.config).note(service, id as BatchId);
   await box.done(service, effect);
 }
 
 async function callBack(
-  { consumer, config, log }: ClockContext,
+  { maintainer, config, log }: ClockContext,
   box: Outbox,
   service: ServiceName,
   effect: Effect,
@@ -58,7 +58,7 @@ async function callBack(
     await box.again(service, effect, NOT_MINE_MS);
     return;
   }
-  const record = await new Inspector(consumer.redis).record(id);
+  const record = await new Inspector(maintainer.redis).record(id);
   const url = record?.options.callback;
   if (!record || !url || !isTerminal(record.state) || record.ended === undefined) {
     await box.done(service, effect); // expired, or it runs anew: its next end is told

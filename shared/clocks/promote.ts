@@ -4,10 +4,10 @@ import type { Clock } from "./clock.ts";
 export const promote: Clock = {
   name: "promote",
   everyMs: () => 500,
-  async step({ consumer }) {
-    for (const service of await consumer.services()) {
+  async step({ maintainer }) {
+    for (const service of await maintainer.services()) {
       let promoted = 0;
-      do [promoted] = await consumer.promote(service);
+      do [promoted] = await maintainer.promote(service);
       while (promoted === 100);
     }
   },

@@ -14,17 +14,17 @@ const offsets = new Map<string, number>();
 export const sweep: Clock = {
   name: "sweep",
   everyMs: () => 5_000,
-  async step({ consumer, config }) {
-    for (const service of await consumer.services()) {
+  async step({ maintainer, config }) {
+    for (const service of await maintainer.services()) {
       for (const state of TERMINAL) {
         const place = `${service} ${state}`;
         const slice = async (offset: number) => {
-          const { seen, gone } = await consumer.expired(service, state, offset);
+          const { seen, gone } = await maintainer.expired(service, state, offset);
           // Files first: a crash in between leaves an entry to be swept again, and never an orphaned file.
           if (state === "finished") {
             await Promise.all(gone.map((id) => rm(resultDir(config.resultsDir, id), { force: true, recursive: true })));
           }
-          if (gone.length > 0) await consumer.strike(service, state, gone);
+          if (gone.length > 0) await maintainer.strike(service, state, gone);
           return { seen, gone: gone.length };
         };
         let rounds = 0;
@@ -33,11 +33,11 @@ export const sweep: Clock = {
         const { seen, gone } = await slice(offset);
         offsets.set(place, seen < SLICE ? SLICE : offset + seen - gone);
       }
-      if ((await consumer.ghosts(service)) <= 0) continue;
+      if ((await maintainer.ghosts(service)) <= 0) continue;
       for (const list of ["ready", "shelf"] as const) {
         const place = `${service} ${list}`;
         const offset = offsets.get(place) ?? 0;
-        const { seen } = await consumer.sweepGhosts(service, list, offset);
+        const { seen } = await maintainer.sweepGhosts(service, list, offset);
         offsets.set(place, seen < SLICE ? 0 : offset + seen);
       }
     }

@@ -2,7 +2,8 @@
 import fc from "fast-check";
 import type { JobId } from "../../shared/jobs.ts";
 import { newBatchId } from "../../shared/jobs.ts";
-import { overrunMs, reportProgress, type Settle } from "../../shared/store/consume.ts";
+import { reportProgress, type Settle } from "../../shared/store/consume.ts";
+import { overrunMs } from "../../shared/store/maintain.ts";
 import { DAY, job, KEYS, SERVICE } from "../support/store.ts";
 import { type May, type Wire, WORKERS, type Worker, type World } from "./world.ts";
 
@@ -175,11 +176,11 @@ const reap = fc.tuple(wire, who).map(([how, n]) =>
   step(`reap ${how} by ${n}`, async (world) => {
     const { consumer } = world.workers[n] as Worker;
     await consumer.beat(SERVICE);
-    const { now, workers } = await consumer.leased(SERVICE);
+    const { now, workers } = await world.maintainer.leased(SERVICE);
     const rules = { leaseMs: 30_000, ttlMs: DAY, once: [], seen: now };
     const beats = await world.store.redis.client.zrange(KEYS.leases, "0", "-1", "WITHSCORES");
     const dead = new Set(beats.filter((_, i) => i % 2 === 0 && Number(beats[i + 1]) < now - 30_000));
-    for (const worker of workers) await world.send(how, () => consumer.reap(SERVICE, worker, rules));
+    for (const worker of workers) await world.send(how, () => world.maintainer.reap(SERVICE, worker, rules));
     return (_, was, is) => {
       const isDead = dead.has(was.token.split(".")[1] ?? "");
       if (was.state !== "started" || !(isDead || world.overrun.has(was.token))) return false;
@@ -254,10 +255,9 @@ const expire = which.map((n) =>
     if (!id) return undefined;
     await world.store.redis.client.del(KEYS.job(id)); // as its TTL would
     world.forget(id);
-    const { consumer } = world.workers[0] as Worker;
     for (const state of TERMINAL) {
-      const { gone } = await consumer.expired(SERVICE, state, 0);
-      if (gone.length > 0) await consumer.strike(SERVICE, state, gone);
+      const { gone } = await world.maintainer.expired(SERVICE, state, 0);
+      if (gone.length > 0) await world.maintainer.strike(SERVICE, state, gone);
     }
     return undefined;
   }),
@@ -279,14 +279,14 @@ const tick = fc.tuple(wire, fc.boolean()).map(([how, clock]) =>
     const { client } = world.store.redis;
     if (clock)
       for (const id of await client.zrange(KEYS.scheduled, "0", "-1")) await client.zadd(KEYS.scheduled, "1", id);
-    await world.send(how, () => (world.workers[0] as Worker).consumer.promote(SERVICE));
+    await world.send(how, () => world.maintainer.promote(SERVICE));
     return (_, was, is) => was.state === "scheduled" && is.state === "queued";
   }),
 );
 
 const ghosts = fc.constantFrom("ready" as const, "shelf" as const).map((list) =>
   step(`sweep ghosts of ${list}`, async (world) => {
-    await (world.workers[0] as Worker).consumer.sweepGhosts(SERVICE, list, 0);
+    await world.maintainer.sweepGhosts(SERVICE, list, 0);
     return undefined;
   }),
 );

@@ -6,6 +6,7 @@ import type { BatchId, JobId, WorkerId } from "../../shared/jobs.ts";
 import type { Connection } from "../../shared/script.ts";
 import { Batches } from "../../shared/store/batches.ts";
 import { Consumer, type Taken } from "../../shared/store/consume.ts";
+import { Maintainer } from "../../shared/store/maintain.ts";
 import { Operator } from "../../shared/store/operate.ts";
 import { Producer } from "../../shared/store/produce.ts";
 import { Checker, type Look } from "../chaos/checker.ts";
@@ -36,6 +37,7 @@ export class World {
   readonly workers: Worker[] = [];
   readonly producer: Producer;
   readonly operator: Operator;
+  readonly maintainer: Maintainer;
   readonly batch: Batches;
   readonly checker: Checker;
   private readonly ledger = newLedger();
@@ -46,6 +48,7 @@ export class World {
     this.connection = this.lossy(store.connection);
     this.producer = new Producer(this.connection, LIMITS);
     this.operator = new Operator(this.connection, LIMITS.failureTtlMs);
+    this.maintainer = new Maintainer(this.connection);
     this.batch = new Batches(this.connection, { ...LIMITS, batchTimeoutMs: 0 });
     this.checker = new Checker(store.redis.client, SERVICE, this.ledger, Math.random);
     for (let i = 0; i < WORKERS; i++) this.workers.push(this.newWorker());
@@ -150,11 +153,11 @@ export class World {
     const worker = this.workers[0] as Worker;
     const rules = { leaseMs: 30_000, ttlMs: DAY, once: [] };
     for (let round = 0; round < 20; round++) {
-      const { now, workers } = await worker.consumer.leased(SERVICE);
-      for (const name of workers) await worker.consumer.reap(SERVICE, name, { ...rules, seen: now });
+      const { now, workers } = await this.maintainer.leased(SERVICE);
+      for (const name of workers) await this.maintainer.reap(SERVICE, name, { ...rules, seen: now });
       const due = await client.zrange(`lh:{${SERVICE}}:scheduled`, "0", "-1");
       for (const id of due) await client.zadd(`lh:{${SERVICE}}:scheduled`, "1", id);
-      await worker.consumer.promote(SERVICE);
+      await this.maintainer.promote(SERVICE);
       await worker.consumer.beat(SERVICE);
       const ask = { slots: 100, concurrency: 0, limitMs: 60_000, limits: "" };
       const { jobs } = await worker.consumer.turn(SERVICE, [], ask);

@@ -4,6 +4,7 @@ import { keysOf } from "../../shared/keys.ts";
 import type { Connection } from "../../shared/script.ts";
 import { type Ask, Consumer, type Settle, type Taken } from "../../shared/store/consume.ts";
 import { Inspector } from "../../shared/store/inspect.ts";
+import { Maintainer } from "../../shared/store/maintain.ts";
 import { type NewJob, Producer } from "../../shared/store/produce.ts";
 import { connect } from "../../shared/store/redis.ts";
 import { startRedis, type TestRedis } from "./redis.ts";
@@ -24,8 +25,9 @@ export class TestWorker extends Consumer {
   }
   /** One step of the reaper, as its clock sends it. */
   async reapOf(worker: Consumer, once: string[] = [], leaseMs = 30_000) {
-    const { now } = await this.leased(SERVICE);
-    return this.reap(SERVICE, worker.worker, { leaseMs, ttlMs: DAY, once, seen: now });
+    const maintainer = new Maintainer(this.redis);
+    const { now } = await maintainer.leased(SERVICE);
+    return maintainer.reap(SERVICE, worker.worker, { leaseMs, ttlMs: DAY, once, seen: now });
   }
   /** Settles without taking. @returns the verdicts */
   async settle(...settles: Settle[]) {
@@ -38,6 +40,7 @@ export type TestStore = {
   connection: Connection;
   producer: Producer;
   inspector: Inspector;
+  maintainer: Maintainer;
   worker(name: string): TestWorker;
   producerOf(limits: Partial<ConstructorParameters<typeof Producer>[1]>): Producer;
   /** submits one job of `work` a name, in this order; the names are for reading only */
@@ -88,6 +91,7 @@ export async function startStore(options: Record<string, string> = {}): Promise<
     connection,
     producer,
     inspector,
+    maintainer: new Maintainer(connection),
     worker: (name) => new TestWorker(connection, name as WorkerId),
     producerOf: (limits) => new Producer(connection, { ...LIMITS, ...limits }),
     async submit(more = {}) {

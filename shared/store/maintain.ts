@@ -1,0 +1,115 @@
+/** Verbs of the clocks: queue what is due, take back what dead workers hold, sweep what has expired. */
+import type { JobId, ServiceName, WorkerId } from "../jobs.ts";
+import { GLOBAL, keysOf, root } from "../keys.ts";
+import { type Connection, script } from "../script.ts";
+import { POISON } from "./consume.ts";
+import type { WorkerInfo } from "./inspect.ts";
+import { BLOCK_MS } from "./redis.ts";
+
+/**
+ * ms past its deadline before a living worker's job is overruled (rule 7): longer than the worker needs, after its
+ * connection broke, to hand back what it never heard of or to settle what it has done.
+ */
+export const overrunMs = (leaseMs: number) => Math.max(2 * leaseMs, 30_000);
+
+const reapScript = script<
+  {
+    worker: "text";
+    lease: "int";
+    block: "int";
+    grace: "int";
+    poison: "int";
+    ttl: "int";
+    once: "text";
+    seen: "int";
+  },
+  [back: number, failed: number, left: number]
+>("reap", {
+  worker: "text",
+  lease: "int",
+  block: "int",
+  grace: "int",
+  poison: "int",
+  ttl: "int",
+  once: "text",
+  seen: "int",
+});
+const leasesScript = script<Record<never, never>, [now: number, ...workers: string[]]>("leases", {});
+const promoteScript = script<Record<never, never>, [promoted: number, nextMs: number]>("promote", {});
+const sweepScript = script<{ state: "text"; offset: "int" }, [seen: number, ...gone: string[]]>("sweep", {
+  state: "text",
+  offset: "int",
+});
+const sweepDropScript = script<{ state: "text" }, number>("sweep-drop", { state: "text" }, ["id"]);
+const sweepGhostsScript = script<{ list: "text"; offset: "int" }, [seen: number, dropped: number]>("sweep-ghosts", {
+  list: "text",
+  offset: "int",
+});
+
+/** Each verb is one bounded step, safe when two processes run it at once. */
+export class Maintainer {
+  constructor(readonly redis: Connection) {}
+
+  async services(): Promise<ServiceName[]> {
+    return (await this.redis.smembers(GLOBAL.services)) as ServiceName[];
+  }
+  /** Workers that have a lease on the service, alive or not; and the time by Redis. */
+  async leased(service: ServiceName): Promise<{ now: number; workers: WorkerId[] }> {
+    const [now, ...workers] = await leasesScript(this.redis, root(service), {});
+    return { now, workers: workers as WorkerId[] };
+  }
+
+  /**
+   * One step of the reaper.
+   * @param rules  once: operations that may not run twice · seen: when leased() was asked, by Redis
+   * @returns see lua/reap.lua
+   */
+  reap(
+    service: ServiceName,
+    worker: WorkerId,
+    rules: { leaseMs: number; ttlMs: number; once: string[]; seen: number },
+  ) {
+    return reapScript(this.redis, root(service), {
+      worker,
+      lease: rules.leaseMs,
+      block: BLOCK_MS,
+      grace: overrunMs(rules.leaseMs),
+      poison: POISON,
+      ttl: rules.ttlMs,
+      once: ` ${rules.once.join(" ")} `,
+      seen: rules.seen,
+    });
+  }
+
+  /** Queues what is due. @returns how many, and ms until the next one (-1 = none) */
+  promote(service: ServiceName) {
+    return promoteScript(this.redis, root(service), {});
+  }
+
+  /** Expired ids in a slice of an ended index. */
+  async expired(service: ServiceName, state: string, offset: number): Promise<{ seen: number; gone: JobId[] }> {
+    const [seen, ...gone] = await sweepScript(this.redis, root(service), { state, offset });
+    return { seen, gone: gone as JobId[] };
+  }
+  strike(service: ServiceName, state: string, ids: JobId[]) {
+    return sweepDropScript(this.redis, root(service), { state }, ids);
+  }
+  /** Lets go of canceled jobs that are still listed. */
+  async sweepGhosts(service: ServiceName, list: "ready" | "shelf", offset: number) {
+    const [seen, dropped] = await sweepGhostsScript(this.redis, root(service), { list, offset });
+    return { seen, dropped };
+  }
+  async ghosts(service: ServiceName): Promise<number> {
+    return Number((await this.redis.hget(keysOf(service).counts, "ghosts")) ?? 0);
+  }
+
+  /** Drops infos of workers that have not beaten for `maxAgeMs`. */
+  async forget(maxAgeMs: number): Promise<void> {
+    const all = await this.redis.hgetall(GLOBAL.workers);
+    for (const [id, text] of Object.entries(all)) {
+      if ((JSON.parse(text) as WorkerInfo).beatAt >= Date.now() - maxAgeMs) continue;
+      await this.redis.hdel(GLOBAL.workers, id);
+      await this.redis.hdel(GLOBAL.orders, id);
+    }
+  }
+}
