@@ -2,7 +2,7 @@
 import { alerts } from "./alerts.ts";
 import { batches } from "./batches.ts";
 import { bulk } from "./bulk.ts";
-import { type Clock, type EveryContext, repeat } from "./clock.ts";
+import type { Clock, EveryContext } from "./clock.ts";
 import { outbox } from "./outbox.ts";
 import { promote } from "./promote.ts";
 import { reap } from "./reap.ts";
@@ -10,4 +10,3 @@ import { sweep } from "./sweep.ts";
 
 export const clocks: Clock[] = [promote, reap, sweep, bulk, batches, outbox];
 export const everywhere: Clock<EveryContext>[] = [alerts];
-export { repeat };

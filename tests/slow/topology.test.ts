@@ -65,6 +65,7 @@ async function everyVerb(s: Stack): Promise<void> {
   expect((await s.get(`/jobs/${wait}/status?wait=20`)).status).toBe("finished");
   expect((await s.get("/jobs?limit=5")).jobs.length).toBe(5);
   expect((await s.get("/health")).services.redis).toBe("healthy");
+  expect((await s.get("/alerts")).rules.length).toBeGreaterThan(4 * NAMES.length);
 }
 
 test("Cluster: every verb over three masters, and a master that is killed and comes back loses nothing", async () => {
