@@ -70,11 +70,28 @@ export const jsonText = (text: string, status = 200, headers: Record<string, str
  * The tag is weak: estimates move without a new revision.
  */
 export function revised(request: Request, rev: number, text: () => string, headers: Record<string, string> = {}) {
-  const tag = `W/"${rev}"`;
+  const tag = tagOf(rev);
   const all = { ...headers, etag: tag, "cache-control": "private, no-cache" };
   if (matches(request.headers.get("if-none-match"), tag)) return new Response(null, { status: 304, headers: all });
   return jsonText(text(), 200, all);
 }
+
+/**
+ * 304 for a client that has the record's present revision, told from a glance: the rest of the record is not read.
+ * undefined when it has not, or asks without If-None-Match.
+ */
+export async function unchanged(
+  request: Request,
+  glance: () => Promise<{ rev: number } | undefined>,
+  headers: Record<string, string> = {},
+): Promise<Response | undefined> {
+  const given = request.headers.get("if-none-match");
+  const seen = given ? await glance() : undefined;
+  return seen && matches(given, tagOf(seen.rev)) ? revised(request, seen.rev, () => "", headers) : undefined;
+}
+
+/** The ETag of a record's revision. */
+export const tagOf = (rev: number) => `W/"${rev}"`;
 
 /** Whether an If-None-Match names the tag; weakly compared, as RFC 9110 asks for it. */
 export function matches(header: string | null, tag: string): boolean {
