@@ -8,9 +8,7 @@ import { readConfig } from "../shared/config.ts";
 import { alertKeys } from "../shared/keys.ts";
 import type { ServiceState, Snapshot } from "../shared/snapshot.ts";
 import { AlertStore } from "../shared/store/alerts.ts";
-import { connect } from "../shared/store/redis.ts";
 import { job, SERVICE, settle, startStore, type TestStore } from "./support/store.ts";
-import { startCluster } from "./support/topology.ts";
 
 const settings = readConfig({}).alerts;
 const NOW = 1_700_000_000_000;
@@ -242,30 +240,6 @@ describe("in Redis", () => {
     const { oldest, now } = await store.counts();
     expect(now - (oldest as number)).toBeLessThan(200);
   });
-
-  test("on a Cluster of three masters the same verbs do the same: all of the alerts' keys share one slot", async () => {
-    const topology = await startCluster();
-    const redis = connect(topology.url, "work", "test");
-    try {
-      const far = new AlertStore(redis);
-      expect(await far.turn(60_000)).toMatchObject({ states: new Map() });
-      expect(await far.turn(60_000)).toBeUndefined();
-      const names = ["parked a", "parked b", "memory"];
-      const changes = names.map((name) => ({ name, seen: "", state: "firing 5 0", event: `"${name}"` }));
-      expect(await far.change(changes)).toBe(3);
-      const taken = await far.lease(60_000, 8);
-      expect(taken.map((one) => one.rule).sort()).toEqual([...names].sort());
-      for (const { rule: name, due } of taken) {
-        expect(await far.oldest(name)).toBe(`"${name}"`);
-        expect(await far.settle(name, due, -1, `"${name}"`, line)).toBe("ok");
-      }
-      const { states, tries } = await far.known();
-      expect([states.size, tries.length]).toEqual([3, 3]);
-    } finally {
-      redis.disconnect();
-      await topology.stop();
-    }
-  }, 60_000);
 
   test("names of rules are those under which their states lie", () => {
     expect(nameOf(rule("memory", {}))).toBe("memory");
