@@ -5,8 +5,10 @@
 import process from "node:process";
 import type { Context } from "hono";
 import { accept, showStatus } from "./shared/accept.ts";
-import { allow, type Env, type Gateway, idOf, jsonText, newApp, revised } from "./shared/app.ts";
+import { allow, type Env, type Gateway, idOf, jsonText, newApp, revised, unchanged } from "./shared/app.ts";
 import { guard, isLoopback } from "./shared/auth.ts";
+import { History } from "./shared/board/history.ts";
+import { everywhere } from "./shared/clocks/index.ts";
 import { type Config, ConfigError, readConfig } from "./shared/config.ts";
 import { Fault } from "./shared/faults.ts";
 import { health } from "./shared/health.ts";
@@ -14,6 +16,7 @@ import type { JobId } from "./shared/jobs.ts";
 import { parseJson } from "./shared/json.ts";
 import { answers } from "./shared/metrics.ts";
 import { problem } from "./shared/problem.ts";
+import { repeat } from "./shared/repeat.ts";
 import { dashboard, edge, routes, sealed } from "./shared/routes/index.ts";
 import { PortBusy, RUNTIME, type Server, serve } from "./shared/runtime.ts";
 import type { Connection } from "./shared/script.ts";
@@ -23,7 +26,8 @@ import { Snapshots } from "./shared/snapshot.ts";
 import { Inspector, noJob } from "./shared/store/inspect.ts";
 import { Producer } from "./shared/store/produce.ts";
 import { checkRedis, connect, UnfitRedis } from "./shared/store/redis.ts";
-import { fromHeaders, newJob, queryOptions, readBody } from "./shared/submit.ts";
+import { Viewer } from "./shared/store/view.ts";
+import { fromHeaders, idempotencyOf, newJob, queryOptions, readBody } from "./shared/submit.ts";
 
 type C = Context<Env>;
 
@@ -44,13 +48,25 @@ export function gatewayApp(gateway: Gateway, warnings: () => string[] = () => []
     allow(gateway, c, "read");
     const id = idOf(c.req.param("id"));
     const held = await gateway.hold?.(c.req.raw, id, inspector.ended(id));
+    const same = await unchanged(c.req.raw, () => inspector.glance(id), held?.headers);
+    if (same) return same;
     const record = await inspector.record(id);
     if (!record) throw noJob(id);
     return revised(c.req.raw, record.rev, () => recordText(record, gateway), held?.headers);
   });
-  app.post("/jobs/:id/cancel", (c) => cancel(c, idOf(c.req.param("id"))));
-  app.delete("/jobs/:id", (c) => remove(c, idOf(c.req.param("id"))));
-  app.post("/jobs/:id/requeue", (c) => requeue(c, idOf(c.req.param("id"))));
+  app.post("/jobs/:id/cancel", (c) => {
+    allow(gateway, c, "submit");
+    return cancel(idOf(c.req.param("id")));
+  });
+  app.delete("/jobs/:id", (c) => {
+    allow(gateway, c, "submit");
+    return remove(idOf(c.req.param("id")));
+  });
+  app.post("/jobs/:id/requeue", (c) => {
+    const caller = allow(gateway, c, "submit");
+    const id = idOf(c.req.param("id"));
+    return requeue(id, idempotencyOf(c.req.raw.headers, caller, `requeue ${id}`)?.key);
+  });
   app.route("/", health(gateway, warnings));
   for (const mounted of routes) app.route("/", mounted(gateway));
   app.notFound((c) => {
@@ -66,39 +82,40 @@ export function gatewayApp(gateway: Gateway, warnings: () => string[] = () => []
     const body = await readBody(c.req.raw, config.maxBodyBytes);
     const options = queryOptions(c.req.queries());
     const job = newJob(config, op, parseJson(body, config.maxJsonDepth), options);
-    return accept(gateway, c.req.raw, fromHeaders(job, c.req.raw.headers, caller, body));
+    return accept(gateway, c.req.raw, fromHeaders(job, c.req.raw.headers, caller, body, options));
   }
 
-  async function cancel(c: C, id: JobId): Promise<Response> {
-    allow(gateway, c, "submit");
+  async function cancel(id: JobId): Promise<Response> {
     const reply = await producer.cancel(id);
     if (reply === "gone") throw noJob(id);
     if (reply === "ended") throw new Fault("wrong_state", `Job ${id} has ended already; there is nothing to cancel.`);
     return jsonText(JSON.stringify({ job_id: id, status: reply === "canceled" ? "canceled" : "canceling" }), 202);
   }
 
-  async function remove(c: C, id: JobId): Promise<Response> {
-    allow(gateway, c, "submit");
+  async function remove(id: JobId): Promise<Response> {
     const reply = await producer.erase(id);
     if (reply === "gone") throw noJob(id);
-    if (reply === "running") return cancel(c, id);
+    if (reply === "running") return cancel(id);
     return jsonText(
       JSON.stringify({ job_id: id, status: reply === "ok" ? "erased" : "canceled" }),
       reply === "ok" ? 200 : 202,
     );
   }
 
-  async function requeue(c: C, id: JobId): Promise<Response> {
-    allow(gateway, c, "submit");
+  /** @param once  hash of an Idempotency-Key: the wish it stood for is answered again, wherever the job is by now */
+  async function requeue(id: JobId, once?: string): Promise<Response> {
     for (let tries = 0; tries < 5; tries++) {
-      const status = await inspector.status(id);
-      if (!status) throw noJob(id);
-      if (status.state !== "failed" && status.state !== "canceled") {
-        throw new Fault("wrong_state", `Job ${id} is ${status.state}; only a failed or canceled job can be requeued.`);
+      const seen = await inspector.glance(id);
+      if (!seen) throw noJob(id);
+      const reply = await producer.requeue(id, seen.rev, once);
+      if (reply === "ok" || reply === "again") {
+        const replayed: Record<string, string> = reply === "again" ? { "idempotent-replayed": "true" } : {};
+        return jsonText(JSON.stringify({ job_id: id, status: "queued", requeued: true }), 200, replayed);
       }
-      const reply = await producer.requeue(id, status.rev);
-      if (reply === "ok") return jsonText(JSON.stringify({ job_id: id, status: "queued", requeued: true }));
       if (reply === "gone") throw noJob(id);
+      if (reply === "state" && seen.state !== "failed" && seen.state !== "canceled") {
+        throw new Fault("wrong_state", `Job ${id} is ${seen.state}; only a failed or canceled job can be requeued.`);
+      }
     }
     throw new Fault("wrong_state", `Job ${id} changes too fast to be requeued; try again.`);
   }
@@ -138,6 +155,7 @@ export function assemble(config: Config, redis: Connection, stopping = new Abort
     inspector,
     producer: new Producer(redis, config),
     snapshots: new Snapshots(inspector, config.registry, config.leaseMs),
+    history: new History(new Viewer(redis), [...config.registry.services.keys()]),
     guard: guard(config),
   };
 }
@@ -184,6 +202,16 @@ async function main(): Promise<void> {
   }
   console.log(`gateway ready under ${RUNTIME}: http://${config.host}:${servers[0]?.port}`);
   if (servers[1]) console.log(`dashboard: http://${config.dashboardHost}:${servers[1].port}`);
+  for (const { name, everyMs, step } of everywhere) {
+    const context = { ...gateway, redis, log: (line: string) => console.log(`${new Date().toISOString()} ${line}`) };
+    void repeat(
+      name,
+      everyMs(config),
+      () => step(context),
+      context.log,
+      () => ending.signal.aborted,
+    );
+  }
   let stopping = false;
   const stop = async () => {
     if (stopping) process.exit(0);

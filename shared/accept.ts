@@ -1,5 +1,5 @@
 /** Takes one job in and answers: 202 with where to look and when, or its end for a client that waits for it. */
-import { type Gateway, jsonText, revised } from "./app.ts";
+import { type Gateway, jsonText, matches, revised, tagOf } from "./app.ts";
 import { Fault } from "./faults.ts";
 import { isTerminal, type JobId, serviceOf } from "./jobs.ts";
 import { forecast, statusText } from "./show.ts";
@@ -44,9 +44,13 @@ export async function showStatus(
   id: JobId,
   headers: Record<string, string> = {},
 ): Promise<Response> {
-  const status = await gateway.inspector.status(id);
+  // Who has a revision most likely has this one: its result, which may be large, is read only when it has not.
+  const had = request.headers.get("if-none-match");
+  let status = await gateway.inspector.status(id, had === null);
+  if (status && had !== null && !matches(had, tagOf(status.rev))) status = await gateway.inspector.status(id);
   if (!status) throw noJob(id);
   const estimate = forecast(gateway, status);
   const again = isTerminal(status.state) ? {} : { "retry-after": String(Math.min(estimate.eta_s ?? 1, 60)) };
-  return revised(request, status.rev, () => statusText(status, estimate), { ...headers, ...again });
+  const shown = status;
+  return revised(request, status.rev, () => statusText(shown, estimate), { ...headers, ...again });
 }

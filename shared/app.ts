@@ -1,6 +1,7 @@
 /** What the gateway's routes share: the deployment's parts, who may ask, and how an answer is made. */
 import { Hono } from "hono";
 import type { Caller, Guard } from "./auth.ts";
+import type { History } from "./board/history.ts";
 import type { Config, Scope } from "./config.ts";
 import { Fault } from "./faults.ts";
 import { type JobId, jobId } from "./jobs.ts";
@@ -16,6 +17,8 @@ export type Gateway = {
   producer: Producer;
   inspector: Inspector;
   snapshots: Snapshots;
+  /** what happened in the last hour, day and week */
+  history: History;
   guard: Guard;
   /** opens a further connection to Redis, for what may not share the first: subscriptions */
   open(name: string): Connection;
@@ -71,11 +74,28 @@ export const jsonText = (text: string, status = 200, headers: Record<string, str
  * The tag is weak: estimates move without a new revision.
  */
 export function revised(request: Request, rev: number, text: () => string, headers: Record<string, string> = {}) {
-  const tag = `W/"${rev}"`;
+  const tag = tagOf(rev);
   const all = { ...headers, etag: tag, "cache-control": "private, no-cache" };
   if (matches(request.headers.get("if-none-match"), tag)) return new Response(null, { status: 304, headers: all });
   return jsonText(text(), 200, all);
 }
+
+/**
+ * 304 for a client that has the record's present revision, told from a glance: the rest of the record is not read.
+ * undefined when it has not, or asks without If-None-Match.
+ */
+export async function unchanged(
+  request: Request,
+  glance: () => Promise<{ rev: number } | undefined>,
+  headers: Record<string, string> = {},
+): Promise<Response | undefined> {
+  const given = request.headers.get("if-none-match");
+  const seen = given ? await glance() : undefined;
+  return seen && matches(given, tagOf(seen.rev)) ? revised(request, seen.rev, () => "", headers) : undefined;
+}
+
+/** The ETag of a record's revision. */
+export const tagOf = (rev: number) => `W/"${rev}"`;
 
 /** Whether an If-None-Match names the tag; weakly compared, as RFC 9110 asks for it. */
 export function matches(header: string | null, tag: string): boolean {

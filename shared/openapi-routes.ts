@@ -43,7 +43,7 @@ export const TAKEN = {
     .string()
     .min(1)
     .max(255)
-    .describe("The same key with the same body gets the first answer for 24 h; with another body, 422."),
+    .describe("The same key for the same wish gets the first answer for 24 h; another body or other options, 422."),
   Prefer: z.string().describe("wait=30: answer when the job has ended, or after so many seconds, at most 60."),
   "If-None-Match": z.string().describe("An ETag that you have: 304 while nothing has changed."),
   Range: z.string().describe("bytes=0-1023: one range."),
@@ -168,8 +168,9 @@ export const ownRoutes = (asked: Asked): Record<string, Route> => ({
   },
   "post /jobs/{id}/requeue": {
     ...steer,
-    ...{ id: "requeueJob", summary: "Run a failed or canceled job anew", faults: ["unknown_job", "wrong_state"] },
-    answers: ok(ANSWERS.requeued, "Queued again."),
+    ...{ id: "requeueJob", summary: "Run a failed or canceled job anew", takes: ["Idempotency-Key"] },
+    faults: ["bad_request", "unknown_job", "wrong_state"],
+    answers: { 200: { is: "Queued again.", schema: ANSWERS.requeued, headers: ["Idempotent-Replayed"] } },
   },
   "post /jobs/{id}/progress": {
     ...{ id: "reportProgress", tag: "jobs", summary: "What a service reports while it works", scope: undefined },
@@ -229,6 +230,10 @@ export const ownRoutes = (asked: Asked): Record<string, Route> => ({
   "get /autoscale": {
     ...{ id: "getAutoscale", tag: "operators", summary: "How many workers there should be", scope: "read" },
     answers: ok(ANSWERS.Autoscale, "In all, and by service."),
+  },
+  "get /alerts": {
+    ...{ id: "getAlerts", tag: "operators", summary: "Alert rules as they stand, and what was told", scope: "read" },
+    answers: ok(ANSWERS.Alerts, "The rules, firing ones first."),
   },
   "post /queues/{service}/pause": {
     ...{ ...admin, id: "pauseQueue", summary: "Take no more jobs of a service", faults: ["unknown_service"] },

@@ -251,9 +251,21 @@ export function idempotencyOf(headers: Headers, caller: Caller, scope: string, .
   return { key: scope ? hash(caller.key, key, scope) : hash(caller.key, key), body: hash(...body) };
 }
 
-/** Adds what the request's headers say: trace and idempotency. @param body what an Idempotency-Key stands for */
-export function fromHeaders(job: NewJob, headers: Headers, caller: Caller, body: Uint8Array | string): NewJob {
+/**
+ * Adds what the request's headers say: trace and idempotency.
+ * @param body     with `options`, what an Idempotency-Key stands for
+ * @param options  those that do not stand in the body
+ */
+export function fromHeaders(
+  job: NewJob,
+  headers: Headers,
+  caller: Caller,
+  body: Uint8Array | string,
+  options: Options = {},
+): NewJob {
   job.options = { ...job.options, ...traceOf(headers) };
-  job.idempotency = idempotencyOf(headers, caller, "", job.operation, body);
+  // as they were understood: their order and spelling (30s, 30) make no other job
+  const beside = Object.keys(options).length > 0 ? [JSON.stringify(options)] : [];
+  job.idempotency = idempotencyOf(headers, caller, "", job.operation, body, ...beside);
   return job;
 }

@@ -25,7 +25,7 @@ beforeAll(() => {
     "export const routes = [];\nexport const edge = () => {};\nexport const sealed = (r: Response) => r;\n" +
       'import { newApp } from "../app.ts";\nexport const dashboard = () => newApp();\n',
   );
-  writeFileSync(join(copy, "shared/clocks/index.ts"), "export const clocks = [];\n");
+  writeFileSync(join(copy, "shared/clocks/index.ts"), "export const clocks = [];\nexport const everywhere = [];\n");
 });
 afterAll(() => rmSync(copy, { recursive: true, force: true }));
 

@@ -1,6 +1,7 @@
 /** The apps that are mounted on the gateway, and the dashboard's own. Each is one concern; none knows another. */
 import type { Hono } from "hono";
 import type { Env, Gateway } from "../app.ts";
+import { alerts } from "./alerts.ts";
 import { batches } from "./batches.ts";
 import { dashboard } from "./dashboard.ts";
 import { deliveries } from "./deliveries.ts";
@@ -29,6 +30,7 @@ const asked = {
 };
 
 export const routes: ((gateway: Gateway) => Hono<Env>)[] = [
+  alerts,
   batches,
   deliveries,
   download,

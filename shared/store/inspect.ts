@@ -80,7 +80,6 @@ export type Status = {
 const STATUS_FIELDS = [
   FIELD.state,
   FIELD.rev,
-  FIELD.result,
   FIELD.resultType,
   FIELD.resultSize,
   FIELD.error,
@@ -93,6 +92,7 @@ const STATUS_FIELDS = [
   FIELD.due,
   FIELD.sequence,
   FIELD.operation,
+  FIELD.result, // the last: it may be large, and not everybody needs it
 ];
 
 const numberOf = (text: string | null | undefined) => (text === null || text === undefined ? undefined : Number(text));
@@ -116,32 +116,37 @@ export class Inspector {
     }
   }
 
-  /** @returns undefined when there is no such record */
-  async status(id: JobId): Promise<Status | undefined> {
+  /**
+   * @param withResult  false = all but the result, which then reads as if there were none
+   * @returns undefined when there is no such record
+   */
+  async status(id: JobId, withResult = true): Promise<Status | undefined> {
     const key = keysOf(serviceOf(id)).job(id);
-    const f = await this.ask(() => this.redis.hmget(key, ...STATUS_FIELDS));
+    const names = withResult ? STATUS_FIELDS : STATUS_FIELDS.slice(0, -1);
+    const f = await this.ask(() => this.redis.hmget(key, ...names));
+    const result = f[STATUS_FIELDS.length - 1] ?? undefined;
     if (!f[0]) return undefined;
     const state = f[0] as State;
     const ended = isTerminal(state);
     // bytes read as text have another length, so their size is asked for; JSON shows itself and needs none
-    const size = f[3] && !f[4] && f[2] ? await this.ask(() => this.redis.hstrlen(key, FIELD.result)) : numberOf(f[4]);
+    const size = f[2] && !f[3] && result ? await this.ask(() => this.redis.hstrlen(key, FIELD.result)) : numberOf(f[3]);
     return {
       id,
       state,
       rev: Number(f[1] ?? 0),
-      result: state === "finished" && !f[3] ? (f[2] ?? undefined) : undefined,
-      resultType: f[3] ?? "application/json",
+      result: state === "finished" && !f[2] ? result : undefined,
+      resultType: f[2] ?? "application/json",
       resultSize: size,
-      error: ended ? json(f[5]) : undefined,
-      progress: numberOf(f[6]),
-      message: f[7] ?? undefined,
-      attempt: Number(f[8] ?? 0),
-      created: Number(f[9]),
-      started: numberOf(f[10]),
-      ended: ended ? numberOf(f[11]) : undefined,
-      due: state === "scheduled" ? numberOf(f[12]) : undefined,
-      sequence: Number(f[13]),
-      operation: f[14] as string,
+      error: ended ? json(f[4]) : undefined,
+      progress: numberOf(f[5]),
+      message: f[6] ?? undefined,
+      attempt: Number(f[7] ?? 0),
+      created: Number(f[8]),
+      started: numberOf(f[9]),
+      ended: ended ? numberOf(f[10]) : undefined,
+      due: state === "scheduled" ? numberOf(f[11]) : undefined,
+      sequence: Number(f[12]),
+      operation: f[13] as string,
     };
   }
 

@@ -18,10 +18,10 @@ const cancelScript = script<{ id: "text"; ttl: "int" }, "canceled" | "asked" | "
   id: "text",
   ttl: "int",
 });
-const requeueScript = script<{ id: "text"; rev: "int" }, "ok" | "changed" | "state" | "gone">("requeue", {
-  id: "text",
-  rev: "int",
-});
+const requeueScript = script<
+  { id: "text"; rev: "int"; idem: "text"; idemTtl: "int" },
+  "ok" | "again" | "changed" | "state" | "gone"
+>("requeue", { id: "text", rev: "int", idem: "text", idemTtl: "int" });
 
 const eraseScript = script<{ id: "text" }, "ok" | "listed" | "running" | "gone">("erase", { id: "text" });
 
@@ -41,7 +41,7 @@ export type NewJob = {
   batch?: string | undefined;
   /** publish the end, because somebody waits from the start */
   watched?: boolean | undefined;
-  /** hash of API key, service and Idempotency-Key, with the hash of the body */
+  /** hash of API key, service and Idempotency-Key, with the hash of the body and the options */
   idempotency?: { key: string; body: string } | undefined;
 };
 
@@ -104,7 +104,7 @@ export class Producer {
     if (reply === "conflict") {
       throw new Fault(
         "idempotency_mismatch",
-        "This Idempotency-Key was used with another body. Use a new key for a new job.",
+        "This Idempotency-Key was used with another body or other options. Use a new key for a new job.",
       );
     }
     throw new Fault(
@@ -179,9 +179,14 @@ export class Producer {
     return this.ask(cancelScript(this.redis, root(serviceOf(id)), { id, ttl: this.limits.failureTtlMs }));
   }
 
-  /** @param rev the record's rev that the caller saw. @returns see lua/requeue.lua */
-  requeue(id: JobId, rev: number) {
-    return this.ask(requeueScript(this.redis, root(serviceOf(id)), { id, rev }));
+  /**
+   * @param rev   the record's rev that the caller saw
+   * @param idem  hash of an Idempotency-Key; "" = none
+   * @returns see lua/requeue.lua
+   */
+  requeue(id: JobId, rev: number, idem = "") {
+    const idemTtl = this.limits.idempotencyTtlMs;
+    return this.ask(requeueScript(this.redis, root(serviceOf(id)), { id, rev, idem, idemTtl }));
   }
 
   /** Removes a terminal record before its time. @returns see lua/erase.lua */

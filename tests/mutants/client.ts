@@ -261,6 +261,41 @@ export const CLIENT_MUTANTS: Mutant[] = [
     ...by("callbacks", "an hour"),
   },
   {
+    name: "alert: two processes flip one rule",
+    file: "shared/lua/alert-flip.lua",
+    from: "if (call('HGET', K.alertStates, rule) or '') == ARGV[at + 1] then",
+    to: "if true then",
+    ...by("alerts", "of many processes"),
+  },
+  {
+    name: "alert: no fence on a delivery",
+    file: "shared/lua/alert-settle.lua",
+    from: "if not score or tonumber(score) ~= due then return 'lost' end\n",
+    to: "",
+    ...by("alerts", "lease that ran out"),
+  },
+  {
+    name: "alert: a full Redis takes no flip",
+    file: "shared/lua/alert-flip.lua",
+    from: "--@flags allow-oom\n",
+    to: "",
+    ...by("alerts-told", "memory"),
+  },
+  {
+    name: "alert: what flickers adds up",
+    file: "shared/alerts.ts",
+    from: "state: textOf({ ...before, turning: 0 }), event",
+    to: "state: textOf(before), event",
+    ...by("alerts", "flickers"),
+  },
+  {
+    name: "alert: gateways do not look",
+    file: "gateway.ts",
+    from: "of everywhere) {",
+    to: "of everywhere.slice(1)) {",
+    ...by("alerts-told", "no worker at all"),
+  },
+  {
     name: "rate: each gateway counts for itself",
     file: "shared/keys.ts",
     // biome-ignore lint/suspicious/noTemplateCurlyInString: as above
