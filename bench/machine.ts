@@ -5,6 +5,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import IORedis from "ioredis";
 
+/** About 200 bytes, as performance.md §1 measures. */
+export const BODY = JSON.stringify({
+  input_filename: "/uploads/building-architecture.ifc",
+  output_filename: "/output/converted/building-architecture.glb",
+  weld_vertices: true,
+  include: ["IfcWall", "IfcSlab", "IfcWindow", "IfcDoor"],
+  note: "x".repeat(30),
+});
+
 export const ROOT = new URL("..", import.meta.url).pathname;
 
 export function freePort(): Promise<number> {
@@ -20,8 +29,13 @@ export function freePort(): Promise<number> {
 export type Child = { pid: number; stop(): Promise<void>; output: Promise<string> };
 
 /** Starts a script and waits for a line that matches; without a pattern, it is run to its end by `output`. */
-export async function start(file: string, env: Record<string, string>, ready?: RegExp): Promise<Child> {
-  const child = Bun.spawn([process.execPath, file], {
+export async function start(
+  file: string,
+  env: Record<string, string>,
+  ready?: RegExp,
+  flags: string[] = [],
+): Promise<Child> {
+  const child = Bun.spawn([process.execPath, ...flags, file], {
     cwd: ROOT,
     env: { PATH: process.env.PATH ?? "", HOME: process.env.HOME ?? "", NODE_ENV: "production", ...env },
     stdout: "pipe",
@@ -57,6 +71,7 @@ export async function start(file: string, env: Record<string, string>, ready?: R
 }
 
 export type BenchRedis = {
+  pid: number;
   url: string;
   client: IORedis;
   memory(): Promise<number>;
@@ -66,11 +81,12 @@ export type BenchRedis = {
   stop(): Promise<void>;
 };
 
-/** The same Redis for every contender, as compose ships it: append-only, listpack values up to 1024. */
-export async function startRedis(): Promise<BenchRedis> {
+/** Append-only and never evicting, for every contender. @param settings  what its own deployment adds */
+export async function startRedis(settings = ""): Promise<BenchRedis> {
   const dir = mkdtempSync(join(tmpdir(), "longhaul-bench-"));
   const port = await freePort();
-  const args = `--port ${port} --bind 127.0.0.1 --dir ${dir} --appendonly yes --appendfsync everysec --maxmemory-policy noeviction --hash-max-listpack-value 1024`;
+  const args =
+    `--port ${port} --bind 127.0.0.1 --dir ${dir} --appendonly yes --appendfsync everysec --maxmemory-policy noeviction ${settings}`.trim();
   const child = Bun.spawn(["redis-server", ...args.split(" "), "--save", ""], { stdout: "ignore", stderr: "inherit" });
   const client = new IORedis({ port, retryStrategy: () => 50, maxRetriesPerRequest: null });
   client.on("error", () => {});
@@ -78,6 +94,7 @@ export async function startRedis(): Promise<BenchRedis> {
   const info = async (section: string, field: string) =>
     Number(new RegExp(`^${field}:([\\d.]+)`, "m").exec(await client.info(section))?.[1]);
   return {
+    pid: child.pid,
     url: `redis://127.0.0.1:${port}`,
     client,
     memory: () => info("memory", "used_memory"),

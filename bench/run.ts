@@ -10,8 +10,8 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { bullmq, CONCURRENCY, type Contender, longhaul } from "./contenders.ts";
-import { freePort, median, quantile, ROOT, start, startRedis } from "./machine.ts";
+import { bullmq, bullmqSameRedis, CONCURRENCY, type Contender, longhaul } from "./contenders.ts";
+import { BODY, freePort, median, quantile, ROOT, start, startRedis } from "./machine.ts";
 
 const { values } = parseArgs({
   options: {
@@ -28,15 +28,6 @@ const [rounds, jobs, rate, seconds] = [values.rounds, values.jobs, values.rate, 
   number,
   number,
 ];
-
-/** About 200 bytes, as performance.md §1 measures. */
-const BODY = JSON.stringify({
-  input_filename: "/uploads/building-architecture.ifc",
-  output_filename: "/output/converted/building-architecture.glb",
-  weld_vertices: true,
-  include: ["IfcWall", "IfcSlab", "IfcWindow", "IfcDoor"],
-  note: "x".repeat(30),
-});
 
 /** One round of one contender. Rates a second, memory in bytes a job, CPU of Redis in µs a job, latency in ms. */
 type Figures = {
@@ -61,7 +52,7 @@ async function load(env: Record<string, string>): Promise<string> {
 }
 
 async function round(contender: Contender): Promise<Figures> {
-  const redis = await startRedis();
+  const redis = await startRedis(contender.redis);
   const port = await freePort();
   const gateway = await contender.gateway(redis, port, dir);
   const url = `http://127.0.0.1:${port}`;

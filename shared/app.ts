@@ -58,12 +58,16 @@ export function idOf(text: string): JobId {
   return id;
 }
 
-/** A JSON answer of ready text. */
+/** What every answer of a gateway carries, unless its route says otherwise. */
+export const SEAL: Record<string, string> = {
+  "x-content-type-options": "nosniff",
+  "referrer-policy": "no-referrer",
+  "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+};
+
+/** A JSON answer of ready text, sealed. */
 export const jsonText = (text: string, status = 200, headers: Record<string, string> = {}) =>
-  new Response(text, {
-    status,
-    headers: { "content-type": "application/json", "x-content-type-options": "nosniff", ...headers },
-  });
+  new Response(text, { status, headers: { "content-type": "application/json", ...SEAL, ...headers } });
 
 /**
  * A JSON answer that carries the record's revision, or 304 when the client has that revision.

@@ -2,7 +2,7 @@
 import type { Hono } from "hono";
 import { cors } from "hono/cors";
 import { plainIp } from "../addresses.ts";
-import type { Env, Gateway } from "../app.ts";
+import { type Env, type Gateway, SEAL } from "../app.ts";
 import { Fault } from "../faults.ts";
 import { take } from "../store/rate.ts";
 import { within } from "../store/redis.ts";
@@ -78,11 +78,7 @@ export function edge(app: Hono<Env>, gateway: Gateway): void {
 export function sealed(response: Response): Response {
   try {
     const { headers } = response;
-    if (!headers.has("x-content-type-options")) headers.set("x-content-type-options", "nosniff");
-    if (!headers.has("referrer-policy")) headers.set("referrer-policy", "no-referrer");
-    if (!headers.has("content-security-policy")) {
-      headers.set("content-security-policy", "default-src 'none'; frame-ancestors 'none'");
-    }
+    for (const name in SEAL) if (!headers.has(name)) headers.set(name, SEAL[name] as string);
     return response;
   } catch {
     return sealed(new Response(response.body, response)); // a redirect's headers cannot be changed
