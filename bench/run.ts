@@ -10,7 +10,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { bullmq, bullmqSameRedis, CONCURRENCY, type Contender, longhaul } from "./contenders.ts";
+import { bullmq, CONCURRENCY, type Contender, longhaul } from "./contenders.ts";
 import { BODY, freePort, median, quantile, ROOT, start, startRedis } from "./machine.ts";
 
 const { values } = parseArgs({
