@@ -5,8 +5,10 @@
 import process from "node:process";
 import type { Context } from "hono";
 import { accept, showStatus } from "./shared/accept.ts";
-import { allow, type Env, type Gateway, idOf, jsonText, newApp, revised, unchanged } from "./shared/app.ts";
+import { allow, type Env, type Gateway, idOf, jsonText, newApp, revised, sealed, unchanged } from "./shared/app.ts";
 import { guard, isLoopback } from "./shared/auth.ts";
+import { History } from "./shared/board/history.ts";
+import { everywhere } from "./shared/clocks/index.ts";
 import { type Config, ConfigError, readConfig } from "./shared/config.ts";
 import { Fault } from "./shared/faults.ts";
 import { health } from "./shared/health.ts";
@@ -14,7 +16,8 @@ import type { JobId } from "./shared/jobs.ts";
 import { parseJson } from "./shared/json.ts";
 import { answers } from "./shared/metrics.ts";
 import { problem } from "./shared/problem.ts";
-import { dashboard, edge, routes, sealed } from "./shared/routes/index.ts";
+import { repeat } from "./shared/repeat.ts";
+import { dashboard, edge, routes } from "./shared/routes/index.ts";
 import { PortBusy, RUNTIME, type Server, serve } from "./shared/runtime.ts";
 import type { Connection } from "./shared/script.ts";
 import type { Operation } from "./shared/services.ts";
@@ -23,6 +26,7 @@ import { Snapshots } from "./shared/snapshot.ts";
 import { Inspector, noJob } from "./shared/store/inspect.ts";
 import { Producer } from "./shared/store/produce.ts";
 import { checkRedis, connect, UnfitRedis } from "./shared/store/redis.ts";
+import { Viewer } from "./shared/store/view.ts";
 import { fromHeaders, idempotencyOf, newJob, queryOptions, readBody } from "./shared/submit.ts";
 
 type C = Context<Env>;
@@ -151,6 +155,7 @@ export function assemble(config: Config, redis: Connection, stopping = new Abort
     inspector,
     producer: new Producer(redis, config),
     snapshots: new Snapshots(inspector, config.registry, config.leaseMs),
+    history: new History(new Viewer(redis), [...config.registry.services.keys()]),
     guard: guard(config),
   };
 }
@@ -197,6 +202,16 @@ async function main(): Promise<void> {
   }
   console.log(`gateway ready under ${RUNTIME}: http://${config.host}:${servers[0]?.port}`);
   if (servers[1]) console.log(`dashboard: http://${config.dashboardHost}:${servers[1].port}`);
+  for (const { name, everyMs, step } of everywhere) {
+    const context = { ...gateway, redis, log: (line: string) => console.log(`${new Date().toISOString()} ${line}`) };
+    void repeat(
+      name,
+      everyMs(config),
+      () => step(context),
+      context.log,
+      () => ending.signal.aborted,
+    );
+  }
   let stopping = false;
   const stop = async () => {
     if (stopping) process.exit(0);

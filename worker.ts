@@ -8,16 +8,20 @@
 import { hostname } from "node:os";
 import process from "node:process";
 import { Redis } from "ioredis";
-import { clocks } from "./shared/clocks/index.ts";
+import { History } from "./shared/board/history.ts";
+import { clocks, everywhere } from "./shared/clocks/index.ts";
 import { type Config, ConfigError, readConfig } from "./shared/config.ts";
 import { type JobId, newWorkerId, type ServiceName, serviceName } from "./shared/jobs.ts";
 import { GLOBAL } from "./shared/keys.ts";
 import { Lane } from "./shared/lane.ts";
+import { repeat } from "./shared/repeat.ts";
 import { liftCallCap, RUNTIME } from "./shared/runtime.ts";
+import { Snapshots } from "./shared/snapshot.ts";
 import { Consumer } from "./shared/store/consume.ts";
-import { MOST_RUNS, type WorkerInfo } from "./shared/store/inspect.ts";
+import { Inspector, MOST_RUNS, type WorkerInfo } from "./shared/store/inspect.ts";
 import { Maintainer } from "./shared/store/maintain.ts";
 import { checkRedis, connect, info, UnfitRedis } from "./shared/store/redis.ts";
+import { Viewer } from "./shared/store/view.ts";
 import { VERSION } from "./shared/version.ts";
 import { Watch } from "./shared/watch.ts";
 
@@ -98,25 +102,9 @@ let state: WorkerInfo["state"] = "running";
 let signals = 0;
 const startedAt = Date.now();
 
-/** Runs `step` for ever, `everyMs` apart with jitter, whatever happens to it. */
 let over = false;
-const loops: Promise<void>[] = [];
-function every(everyMs: number, step: () => Promise<void>, name: string): void {
-  const loop = async () => {
-    let failing = false;
-    while (!over) {
-      try {
-        await step();
-        failing = false;
-      } catch (error) {
-        if (!failing) log(`${name}: ${(error as Error).message}; trying on`);
-        failing = true;
-      }
-      await new Promise<void>((next) => setTimeout(next, everyMs * (0.75 + Math.random() / 2)));
-    }
-  };
-  loops.push(loop());
-}
+const every = (everyMs: number, step: () => Promise<void>, name: string) =>
+  void repeat(name, everyMs, step, log, () => over);
 
 const describe = (): WorkerInfo => ({
   id: worker,
@@ -183,6 +171,10 @@ const maintainer = new Maintainer(redis);
 const watch = new Watch(config!.leaseMs);
 for (const clock of clocks)
   every(clock.everyMs(config!), () => clock.step({ maintainer, config, watch, log }), clock.name);
+const snapshots = new Snapshots(new Inspector(redis), config!.registry, config!.leaseMs);
+const history = new History(new Viewer(redis), [...config!.registry.services.keys()]);
+for (const clock of everywhere)
+  every(clock.everyMs(config!), () => clock.step({ redis, snapshots, history, config, log }), clock.name);
 every(60_000, () => maintainer.forget(10 * config.leaseMs), "forget");
 
 events.subscribe(GLOBAL.cancels, GLOBAL.ordered).catch(() => {});

@@ -1,26 +1,42 @@
 /** Those who are measured: each knows how to start its gateway and its worker, and how to read when a job ended. */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type BenchRedis, type Child, start } from "./machine.ts";
+import { type BenchRedis, type Child, CONCURRENCY, start } from "./machine.ts";
 
 export type Contender = {
   name: string;
-  gateway(redis: BenchRedis, port: number, dir: string): Promise<Child>;
-  worker(redis: BenchRedis, serviceUrl: string, dir: string): Promise<Child>;
+  /** settings of Redis that its own deployment makes, beside append-only and noeviction */
+  redis: string;
+  gateway(
+    redis: BenchRedis,
+    port: number,
+    dir: string,
+    flags?: string[],
+    more?: Record<string, string>,
+  ): Promise<Child>;
+  worker(
+    redis: BenchRedis,
+    serviceUrl: string,
+    dir: string,
+    flags?: string[],
+    more?: Record<string, string>,
+  ): Promise<Child>;
   finished(redis: BenchRedis): Promise<number>;
   /** end of a job, ms since 1970 */
   endedAt(redis: BenchRedis, id: string): Promise<number>;
 };
 
-export const CONCURRENCY = 50;
+/** Longhaul's compose.yaml and `up` start Redis with it. */
+const LISTPACK = "--hash-max-listpack-value 1024";
 
 export const longhaul: Contender = {
   name: "Longhaul",
-  gateway(redis, port, dir) {
-    return start("gateway.ts", env(redis, port, dir, "http://127.0.0.1:1"), /gateway ready/);
+  redis: LISTPACK,
+  gateway(redis, port, dir, flags, more) {
+    return start("gateway.ts", { ...env(redis, port, dir, "http://127.0.0.1:1"), ...more }, /gateway ready/, flags);
   },
-  worker(redis, serviceUrl, dir) {
-    return start("worker.ts", env(redis, 0, dir, serviceUrl), /ready under/);
+  worker(redis, serviceUrl, dir, flags, more) {
+    return start("worker.ts", { ...env(redis, 0, dir, serviceUrl), ...more }, /ready under/, flags);
   },
   finished: (redis) => redis.client.zcard("lh:{noop}:ended:finished"),
   endedAt: async (redis, id) => Number(await redis.client.hget(`lh:{noop}:job:${id}`, "e")),
@@ -30,11 +46,21 @@ export const longhaul: Contender = {
 function env(redis: BenchRedis, port: number, dir: string, serviceUrl: string): Record<string, string> {
   const file = join(dir, `services-${port}.json`);
   writeFileSync(file, JSON.stringify({ operations: { noop: { url: serviceUrl, slots: CONCURRENCY } } }));
-  return { REDIS_URL: redis.url, PORT: String(port), DASHBOARD_PORT: "0", SERVICES: file, DATA_DIR: join(dir, "data") };
+  // The worker would set it itself and begin anew; a profiler does not outlive that.
+  const calls = { BUN_CONFIG_MAX_HTTP_REQUESTS: "65000" };
+  return {
+    ...calls,
+    REDIS_URL: redis.url,
+    PORT: String(port),
+    DASHBOARD_PORT: "0",
+    SERVICES: file,
+    DATA_DIR: join(dir, "data"),
+  };
 }
 
 export const bullmq: Contender = {
   name: "BullMQ on Bun",
+  redis: "",
   gateway: (redis, port) =>
     start("bench/peers/bullmq-gateway.ts", { REDIS_URL: redis.url, PORT: String(port) }, /ready/),
   worker: (redis, serviceUrl) =>
@@ -46,3 +72,6 @@ export const bullmq: Contender = {
   finished: (redis) => redis.client.zcard("bull:noop:completed"),
   endedAt: async (redis, id) => Number(await redis.client.hget(`bull:noop:${id}`, "finishedOn")),
 };
+
+/** The same with the one setting of Redis that Longhaul's deployment makes, which BullMQ's does not. */
+export const bullmqSameRedis: Contender = { ...bullmq, name: "BullMQ, Redis set as ours", redis: LISTPACK };

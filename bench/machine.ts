@@ -5,6 +5,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import IORedis from "ioredis";
 
+/** About 200 bytes, as performance.md §1 measures. */
+export const BODY = JSON.stringify({
+  input_filename: "/uploads/building-architecture.ifc",
+  output_filename: "/output/converted/building-architecture.glb",
+  weld_vertices: true,
+  include: ["IfcWall", "IfcSlab", "IfcWindow", "IfcDoor"],
+  note: "x".repeat(30),
+});
+
 export const ROOT = new URL("..", import.meta.url).pathname;
 
 export function freePort(): Promise<number> {
@@ -17,11 +26,25 @@ export function freePort(): Promise<number> {
   });
 }
 
-export type Child = { pid: number; stop(): Promise<void>; output: Promise<string> };
+export type Child = { pid: number; stop(): Promise<void>; kill(): void; output: Promise<string> };
+
+/** Connections of the client, and calls that a worker makes at once. */
+export const CONCURRENCY = 50;
+
+/** Runs the client to its end. @param env  see peers/load.ts @returns what it printed */
+export async function load(env: Record<string, string>): Promise<string> {
+  return (await start("bench/peers/load.ts", { BODY, CONCURRENCY: String(CONCURRENCY), ...env })).output;
+}
 
 /** Starts a script and waits for a line that matches; without a pattern, it is run to its end by `output`. */
-export async function start(file: string, env: Record<string, string>, ready?: RegExp): Promise<Child> {
-  const child = Bun.spawn([process.execPath, file], {
+export async function start(
+  file: string,
+  env: Record<string, string>,
+  ready?: RegExp,
+  flags: string[] = [],
+): Promise<Child> {
+  const program = file.endsWith(".py") ? "python3" : process.execPath;
+  const child = Bun.spawn([program, ...flags, file], {
     cwd: ROOT,
     env: { PATH: process.env.PATH ?? "", HOME: process.env.HOME ?? "", NODE_ENV: "production", ...env },
     stdout: "pipe",
@@ -47,6 +70,7 @@ export async function start(file: string, env: Record<string, string>, ready?: R
   return {
     pid: child.pid,
     output,
+    kill: () => child.kill("SIGKILL"),
     async stop() {
       child.kill("SIGTERM");
       const timer = setTimeout(() => child.kill("SIGKILL"), 8_000);
@@ -57,6 +81,7 @@ export async function start(file: string, env: Record<string, string>, ready?: R
 }
 
 export type BenchRedis = {
+  pid: number;
   url: string;
   client: IORedis;
   memory(): Promise<number>;
@@ -66,11 +91,12 @@ export type BenchRedis = {
   stop(): Promise<void>;
 };
 
-/** The same Redis for every contender, as compose ships it: append-only, listpack values up to 1024. */
-export async function startRedis(): Promise<BenchRedis> {
+/** Append-only and never evicting, for every contender. @param settings  what its own deployment adds */
+export async function startRedis(settings = ""): Promise<BenchRedis> {
   const dir = mkdtempSync(join(tmpdir(), "longhaul-bench-"));
   const port = await freePort();
-  const args = `--port ${port} --bind 127.0.0.1 --dir ${dir} --appendonly yes --appendfsync everysec --maxmemory-policy noeviction --hash-max-listpack-value 1024`;
+  const args =
+    `--port ${port} --bind 127.0.0.1 --dir ${dir} --appendonly yes --appendfsync everysec --maxmemory-policy noeviction ${settings}`.trim();
   const child = Bun.spawn(["redis-server", ...args.split(" "), "--save", ""], { stdout: "ignore", stderr: "inherit" });
   const client = new IORedis({ port, retryStrategy: () => 50, maxRetriesPerRequest: null });
   client.on("error", () => {});
@@ -78,6 +104,7 @@ export async function startRedis(): Promise<BenchRedis> {
   const info = async (section: string, field: string) =>
     Number(new RegExp(`^${field}:([\\d.]+)`, "m").exec(await client.info(section))?.[1]);
   return {
+    pid: child.pid,
     url: `redis://127.0.0.1:${port}`,
     client,
     memory: () => info("memory", "used_memory"),

@@ -9,7 +9,16 @@ export const MAX_EXCERPT_CHARS = 200;
 /** "text/html; charset=utf-8" → "text/html" */
 export const essence = (type: string) => (type.split(";", 1)[0] as string).trim().toLowerCase();
 const isJson = (type: string) => /^application\/(?:[^/]+\+)?json$/.test(essence(type));
-export const acceptHeader = (accepts: string[]) => [...new Set(["application/json", ...accepts])].join(", ");
+const accepted = new WeakMap<string[], string>();
+/** @param accepts  an operation's own list: its header is made once */
+export function acceptHeader(accepts: string[]): string {
+  let header = accepted.get(accepts);
+  if (header === undefined) {
+    header = [...new Set(["application/json", ...accepts])].join(", ");
+    accepted.set(accepts, header);
+  }
+  return header;
+}
 
 /** How a 2xx of this type is kept; undefined = not at all. No type at all is read as JSON, unless all types are welcome. */
 export function keptAs(type: string, accepts: string[]): "json" | "bytes" | undefined {

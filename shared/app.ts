@@ -1,6 +1,7 @@
 /** What the gateway's routes share: the deployment's parts, who may ask, and how an answer is made. */
 import { Hono } from "hono";
 import type { Caller, Guard } from "./auth.ts";
+import type { History } from "./board/history.ts";
 import type { Config, Scope } from "./config.ts";
 import { Fault } from "./faults.ts";
 import { type JobId, jobId } from "./jobs.ts";
@@ -16,6 +17,8 @@ export type Gateway = {
   producer: Producer;
   inspector: Inspector;
   snapshots: Snapshots;
+  /** what happened in the last hour, day and week */
+  history: History;
   guard: Guard;
   /** opens a further connection to Redis, for what may not share the first: subscriptions */
   open(name: string): Connection;
@@ -55,12 +58,32 @@ export function idOf(text: string): JobId {
   return id;
 }
 
-/** A JSON answer of ready text. */
-export const jsonText = (text: string, status = 200, headers: Record<string, string> = {}) =>
-  new Response(text, {
-    status,
-    headers: { "content-type": "application/json", "x-content-type-options": "nosniff", ...headers },
-  });
+/** What every answer of a gateway carries, unless its route says otherwise. */
+export const SEAL: Record<string, string> = {
+  "x-content-type-options": "nosniff",
+  "referrer-policy": "no-referrer",
+  "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+};
+
+const whole = new WeakSet<Response>();
+
+/** Adds SEAL to an answer that was made elsewhere. */
+export function sealed(response: Response): Response {
+  if (whole.has(response)) return response;
+  try {
+    for (const name in SEAL) if (!response.headers.has(name)) response.headers.set(name, SEAL[name] as string);
+    return response;
+  } catch {
+    return sealed(new Response(response.body, response)); // a redirect's headers cannot be changed
+  }
+}
+
+/** A JSON answer of ready text, sealed. */
+export function jsonText(text: string, status = 200, headers: Record<string, string> = {}): Response {
+  const response = new Response(text, { status, headers: { "content-type": "application/json", ...SEAL, ...headers } });
+  whole.add(response); // to look into each answer's headers again costs more than to make it
+  return response;
+}
 
 /**
  * A JSON answer that carries the record's revision, or 304 when the client has that revision.

@@ -28,8 +28,8 @@ export type CallRequest = {
   headers: Record<string, string>;
   /** > 0, from now to the last byte of the answer; any length, 30 d included */
   timeoutMs: number;
-  /** cancel or hand-back: closes the connection, so that the microservice sees it */
-  signal: AbortSignal;
+  /** cancel or hand-back: closes the connection, so that the microservice sees it. The call's own limits abort it too */
+  abort: AbortController;
   // Types kept as bytes: "model/gltf-binary", "image/*", "*/*". JSON is accepted always, and always checked
   accepts: string[];
   /** of the decoded answer */
@@ -78,20 +78,19 @@ const failed = (code: JobErrorCode, message: string, status?: number): Outcome =
   error: fault(code, message, false, status),
 });
 
+const LATE = new Error("the time limit passed");
+const UNWANTED = new Error("the rest is not wanted");
+
 /** Makes the call. Never throws; on every outcome the answer's body is read to its end or its connection closed. */
 export async function call(request: CallRequest): Promise<Outcome> {
-  const { service, signal } = request;
+  const { service, abort } = request;
+  const { signal } = abort;
   if (signal.aborted) return { kind: "aborted" };
   const began = performance.now();
   const since = () => Math.round(performance.now() - began);
-  const ending = new AbortController();
-  let late = false;
-  const abort = () => ending.abort();
-  const stopTimer = after(request.timeoutMs, () => {
-    late = true;
-    abort();
-  });
-  signal.addEventListener("abort", abort);
+  // Why it was closed stands in the signal's reason: one controller a call, measured against two and a listener.
+  const aborted = () => signal.aborted && signal.reason !== LATE && signal.reason !== UNWANTED;
+  const stopTimer = after(request.timeoutMs, () => abort.abort(LATE));
   let response: Response | undefined;
   let readAll = false;
   try {
@@ -100,7 +99,7 @@ export async function call(request: CallRequest): Promise<Outcome> {
       body: request.body,
       headers: { ...request.headers, "content-type": "application/json", accept: acceptHeader(request.accepts) },
       redirect: "manual",
-      signal: ending.signal,
+      signal,
       ...(request.freshConnection ? fresh : pooled),
     });
     const firstByteMs = since();
@@ -108,7 +107,7 @@ export async function call(request: CallRequest): Promise<Outcome> {
     const as = response.status >= 200 && response.status < 300 ? keptAs(type, request.accepts) : undefined;
     const answer = await read(response, as ? request.maxResultBytes : MAX_DETAIL_BYTES, as !== undefined);
     readAll = answer.complete;
-    if (as === undefined) return signal.aborted ? { kind: "aborted" } : notKept(request, response, answer.bytes);
+    if (as === undefined) return aborted() ? { kind: "aborted" } : notKept(request, response, answer.bytes);
     if (!answer.complete) {
       const message = `${service} answered more than ${request.maxResultBytes} bytes (MAX_RESULT_BYTES)`;
       return failed("result_too_large", message, response.status);
@@ -122,13 +121,13 @@ export async function call(request: CallRequest): Promise<Outcome> {
     const plain = type === "" || essence(type) === "application/json";
     return { kind: "finished", result: json.text, type: plain ? "" : type, timing };
   } catch (error) {
-    if (signal.aborted) return { kind: "aborted" };
-    if (late) return failed("timeout", `${service} did not finish within ${request.timeoutMs} ms`, response?.status);
+    if (aborted()) return { kind: "aborted" };
+    if (signal.reason === LATE)
+      return failed("timeout", `${service} did not finish within ${request.timeoutMs} ms`, response?.status);
     return response ? cutShort(service, response, error) : noAnswer(service, error);
   } finally {
     stopTimer();
-    signal.removeEventListener("abort", abort);
-    if (!readAll) abort(); // closes the socket under a body that is not wanted
+    if (!readAll) abort.abort(UNWANTED); // closes the socket under a body that is not wanted
   }
 }
 

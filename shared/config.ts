@@ -8,7 +8,7 @@ import { z } from "zod";
 import { rangeFault } from "./addresses.ts";
 import { BUILT_IN, type Operation, Registry } from "./services.ts";
 import { told, withServicesFile } from "./services-file.ts";
-import { allowance, NOTHING } from "./ssrf.ts";
+import { allowance, NOTHING, targetOf } from "./ssrf.ts";
 import { durationMs, MAX_DURATION_MS, sizeBytes, UNITS } from "./units.ts";
 
 const parsed =
@@ -43,6 +43,11 @@ const number = (min: number, max: number) =>
     const n = Number(text);
     return /^\d+(\.\d+)?$/.test(text.trim()) && n >= min && n <= max ? n : undefined;
   }, `a number from ${min} to ${max}`);
+/** `20%` → 0.2 */
+const share = parsed((text) => {
+  const n = Number(text.trim().replace(/ *%$/, ""));
+  return /^\d+(\.\d+)? *%$/.test(text.trim()) && n <= 100 ? n / 100 : undefined;
+}, "a share such as 20%, at most 100%");
 const flag = parsed(
   (text) => ({ "1": true, true: true, "0": false, false: false, "": false })[text.toLowerCase()],
   "1 or 0",
@@ -96,6 +101,20 @@ const webhookSecrets = list().transform((items, ctx) =>
     return new Uint8Array(bytes);
   }),
 );
+
+/** The operator's own address, so it may be private; a user or a password in it would be told to whoever reads logs. */
+const webhook = z
+  .string()
+  .optional()
+  .transform((text, ctx) => {
+    if (text === undefined) return undefined;
+    try {
+      return targetOf(text).href;
+    } catch (error) {
+      ctx.addIssue(`must be an http(s) URL: ${(error as Error).message}`);
+      return z.NEVER;
+    }
+  });
 
 /** `100/s`, `1000/m`: requests of one key. */
 const rate = parsed((text) => {
@@ -174,6 +193,14 @@ const ENVIRONMENT = z.object({
   CALLBACK_ALLOW: allowed("CALLBACK_ALLOW"),
   CALLBACK_TIMEOUT: duration("15s"),
   CALLBACK_RETRY_FOR: duration("24h"),
+  ALERT_WEBHOOK: webhook,
+  ALERT_OLDEST_WAIT: duration("30m"),
+  ALERT_NO_WORKER: duration("2m"),
+  ALERT_PARKED: duration("2m"),
+  ALERT_FAILURE_RATE: share("50%"),
+  ALERT_FAILURE_JOBS: int(1, 1_000_000)("10"),
+  ALERT_MEMORY: share("75%"),
+  ALERT_HOLD: duration("30s"),
   PARK_LIMIT: duration("24h"),
   DRAIN_TIMEOUT: duration("30s"),
   LEASE: life("30s"),
@@ -292,6 +319,16 @@ export function readConfig(env: Record<string, string | undefined>) {
     callbackAllow: e.CALLBACK_ALLOW,
     callbackTimeoutMs: e.CALLBACK_TIMEOUT,
     callbackRetryMs: e.CALLBACK_RETRY_FOR,
+    alertWebhook: e.ALERT_WEBHOOK,
+    alerts: {
+      oldestWaitMs: e.ALERT_OLDEST_WAIT,
+      noWorkerMs: e.ALERT_NO_WORKER,
+      parkedMs: e.ALERT_PARKED,
+      failureRate: e.ALERT_FAILURE_RATE,
+      failureJobs: e.ALERT_FAILURE_JOBS,
+      memory: e.ALERT_MEMORY,
+      holdMs: e.ALERT_HOLD,
+    },
     parkLimitMs: e.PARK_LIMIT,
     drainMs: e.DRAIN_TIMEOUT,
     leaseMs: e.LEASE,

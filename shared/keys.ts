@@ -53,7 +53,8 @@ export const SERVICE_KEYS = {
   ended: ["zset", "ended:"],
   /** by hash of API key and Idempotency-Key: "<job id> <body hash>" */
   idem: ["string", "idem:"],
-  /** effects of a settle for elsewhere by due time: "c <job id>" a callback, "b <batch id>" news for a batch's record */
+  /** effects of a settle for elsewhere by due time: "c <job id>" a callback, "b <batch id>" news for a batch's record,
+   *  "a <rule> <service>" flips of an alert */
   outbox: ["zset", "outbox"],
   /** by job: the last 20 tries of its callbacks, JSON, the newest first; TTL of the record */
   deliveries: ["list", "deliveries:"],
@@ -71,6 +72,15 @@ export const SERVICE_KEYS = {
   counts: ["hash", "counts"],
   /** the record */
   job: ["hash", "job:"],
+  // The alerts have a root of their own (ALERTS), and the outbox beside these:
+  /** by rule, "<rule> <service>": quiet or firing, since when, and since when it looks the other way */
+  alertStates: ["hash", "states"],
+  /** exists while a process has looked a moment ago: nobody else needs to */
+  alertTurn: ["string", "turn"],
+  /** by rule: flips that are not delivered yet, JSON, the oldest first: one rule's are told in their order */
+  alertFlips: ["list", "flips:"],
+  /** the last 50 tries of deliveries, JSON, the newest first */
+  alertLog: ["list", "log"],
 } as const satisfies Record<string, readonly [RedisType, string]>;
 
 export type ServiceKeyName = keyof typeof SERVICE_KEYS;
@@ -122,6 +132,17 @@ export const GLOBAL = {
   ordered: "lh:ordered",
   /** what operators did, JSON, newest first, at most 1,000 */
   audit: "lh:audit" as Key<"list">,
+} as const;
+
+/** What the alerts' keys begin with. No service's name holds a colon, so it is nobody's. */
+export const ALERTS = "lh:{all:alerts}:" as Key<"string">;
+const ofAlerts = <N extends ServiceKeyName>(name: N, suffix = "") =>
+  `${ALERTS}${SERVICE_KEYS[name][1]}${suffix}` as Key<(typeof SERVICE_KEYS)[N][0]>;
+export const alertKeys = {
+  states: ofAlerts("alertStates"),
+  log: ofAlerts("alertLog"),
+  outbox: ofAlerts("outbox"),
+  flips: (rule: string) => ofAlerts("alertFlips", rule),
 } as const;
 
 /** A batch's own record: s (preparing | committed | aborted), c, ids (JSON), services, done, life, until. */

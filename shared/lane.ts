@@ -11,6 +11,7 @@
  *   the call is done, the settle not yet sent    stays in `done` until Redis answers: a settle may be sent twice
  *   the lease was lost and another took the job  the settle reads "lost", or reconcile sees the foreign token: dropped
  */
+import { setImmediate } from "node:timers";
 import { backoffMs, call, type Outcome } from "./call.ts";
 import type { JobId, JobOptions, ServiceName } from "./jobs.ts";
 import type { Operation } from "./services.ts";
@@ -89,7 +90,11 @@ export class Lane {
       try {
         // Both, in this order: a reconcile on a slow Redis takes until the next one is due, and must not starve the turns.
         if (this.reconcileDue) await this.reconcile();
-        if (room || this.done.length > 0 || this.stray) await this.turn(this.taking ? this.room : -1);
+        if (room || this.done.length > 0 || this.stray) {
+          // Answers come several to a tick of the event loop: all of them go with this turn.
+          await new Promise((next) => setImmediate(next));
+          await this.turn(this.taking ? this.room : -1);
+        }
         failures = 0;
       } catch (error) {
         // Settles stay in `done` and go out when Redis is back: nothing is dropped, no call is aborted.
@@ -188,7 +193,7 @@ export class Lane {
       body: job.payload,
       headers: this.settles.headers(job, options),
       timeoutMs: options.timeout ?? op.timeoutMs,
-      signal: run.abort.signal,
+      abort: run.abort,
       accepts: op.accepts,
       maxResultBytes: this.settings.maxResultBytes,
       retry500: op.retry500,

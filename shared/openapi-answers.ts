@@ -1,5 +1,6 @@
 /** What the gateway answers, as schemas: for the document, and for the test that holds real answers against them. */
 import { z } from "zod";
+import { RULES } from "./alerts.ts";
 import { FAULTS, type FaultCode, JOB_ERRORS } from "./faults.ts";
 import { STATES } from "./jobs.ts";
 import { ACTIONS } from "./store/operate.ts";
@@ -190,6 +191,30 @@ const Deliveries = z
   })
   .meta({ id: "Deliveries" });
 
+const Alerts = z
+  .strictObject({
+    sends: z.boolean().describe("whether ALERT_WEBHOOK is set; if not, the rules are judged as the figures are now"),
+    rules: z.array(
+      z.strictObject({
+        rule: z.enum(RULES),
+        service: z.string().nullable().describe("null = the whole deployment"),
+        firing: z.boolean(),
+        since: time.describe("when the condition began, or, if quiet, when it was last over; null = not known"),
+        text: z.string(),
+        value: z.number().nullable().describe("seconds, or a share from 0 to 1; null = a time that is not kept"),
+        threshold: z.number(),
+      }),
+    ),
+    deliveries: z
+      .array(
+        z.strictObject({
+          ...{ at: time, ok: z.boolean(), webhook_id: z.string(), status: z.int().nullable(), text: z.string() },
+        }),
+      )
+      .describe("the last 50 tries, the newest first"),
+  })
+  .meta({ id: "Alerts" });
+
 const Health = z
   .strictObject({ status: z.enum(["healthy", "degraded", "unhealthy"]), services: z.record(z.string(), z.string()) })
   .meta({ id: "Health" });
@@ -223,6 +248,7 @@ export const ANSWERS = {
   Batch,
   Bulk,
   Deliveries,
+  Alerts,
   Health,
   Autoscale,
   Stored,

@@ -231,6 +231,10 @@ export const ownRoutes = (asked: Asked): Record<string, Route> => ({
     ...{ id: "getAutoscale", tag: "operators", summary: "How many workers there should be", scope: "read" },
     answers: ok(ANSWERS.Autoscale, "In all, and by service."),
   },
+  "get /alerts": {
+    ...{ id: "getAlerts", tag: "operators", summary: "Alert rules as they stand, and what was told", scope: "read" },
+    answers: ok(ANSWERS.Alerts, "The rules, firing ones first."),
+  },
   "post /queues/{service}/pause": {
     ...{ ...admin, id: "pauseQueue", summary: "Take no more jobs of a service", faults: ["unknown_service"] },
     answers: ok(ANSWERS.queue, "Paused."),

@@ -34,7 +34,6 @@ export class Settles {
   /** What the microservice is told beside its payload (contract.md §4). */
   headers(job: Taken, options: JobOptions): Record<string, string> {
     const headers: Record<string, string> = {
-      "content-type": "application/json",
       "x-job-id": job.id,
       "x-job-attempt": String(job.attempt),
       "x-job-deadline": new Date(job.deadline).toISOString(),
@@ -60,7 +59,6 @@ export class Settles {
       token: job.token,
       kind: "finish",
       ttlMs: op.resultTtlMs ?? this.settings.resultTtlMs,
-      entry: this.entry(run, "finished"),
       type: outcome.type,
       timing: `${Math.round(outcome.timing.firstByteMs)},${Math.round(outcome.timing.lastByteMs)}`,
     };

@@ -5,9 +5,15 @@
 import { serviceName } from "./jobs.ts";
 import type { Registry } from "./services.ts";
 import type { Counts, Inspector, WorkerInfo } from "./store/inspect.ts";
+import { jobs } from "./words.ts";
 
 /** How a service stands, in one word and in a sentence. */
-export type Standing = { word: "healthy" | "waiting" | "blocked" | "parked" | "paused" | "not deployed"; text: string };
+export type Standing = {
+  word: "healthy" | "waiting" | "blocked" | "parked" | "paused" | "not deployed";
+  text: string;
+  /** ms since 1970, of a parked one */
+  since?: number;
+};
 
 export type ServiceState = {
   service: string;
@@ -83,7 +89,6 @@ export class Snapshots {
 }
 
 const minutes = (ms: number) => (ms < 90_000 ? `${Math.round(ms / 1000)} s` : `${Math.round(ms / 60_000)} min`);
-const jobs = (n: number) => `${n} ${n === 1 ? "job" : "jobs"}`;
 
 function standing(
   counts: Counts,
@@ -99,6 +104,7 @@ function standing(
     const since = Math.min(...parked.map((lane) => lane.since ?? Date.now()));
     return {
       word: "parked",
+      since,
       text: `parked (${parked[0]?.parked}; ${jobs(queued)} wait, for ${minutes(Date.now() - since)})`,
     };
   }

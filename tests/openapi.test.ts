@@ -217,6 +217,7 @@ test("real answers are what the document says", async () => {
   ANSWERS.JobList.parse(await json("GET", "/jobs"));
   ANSWERS.Batch.parse(await json("GET", `/batches/${batch.batch_id}?ids`));
   ANSWERS.Deliveries.parse(await json("GET", `/jobs/${one.job_id}/deliveries`));
+  ANSWERS.Alerts.parse(await json("GET", "/alerts"));
   ANSWERS.Health.parse(await json("GET", "/health"));
   ANSWERS.Autoscale.parse(await json("GET", "/autoscale"));
   ANSWERS.alive.parse(await json("GET", "/livez"));

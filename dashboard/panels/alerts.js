@@ -23,13 +23,12 @@ function Now({ state }) {
 
 function Rules({ state }) {
   const { alerts, now } = state;
-  if (alerts?.fault?.status === 404)
-    return html`<section class="card"><h2>Rules</h2><p class="dim">This gateway sends no alerts.</p></section>`;
   if (alerts?.fault && !alerts.rules) return html`<${Fault} fault=${alerts.fault} />`;
   if (!alerts) return html`<${Loading} what="the alerts" />`;
   return html`
     <section class="card" aria-labelledby="rules">
       <div class="card-head"><h2 id="rules">Rules</h2></div>
+      ${!alerts.sends && html`<p class="dim">Nobody is told: ALERT_WEBHOOK is not set.</p>`}
       <div class="scroll" tabindex="0" role="region" aria-label="Rules"><table>
         <thead><tr><th scope="col">State</th><th scope="col">Rule</th><th scope="col">Service</th><th scope="col">Since</th><th scope="col" class="grow">Now</th></tr></thead>
         <tbody>${alerts.rules.map(

@@ -1,6 +1,8 @@
 /** What needs an operator's eye, in words, the worst first. Pure: figures in, sentences out. */
+import { type AlertSettings, conditions, failedOf, nameOf, type Rule, unreachable } from "../alerts.ts";
 import type { ServiceState, Snapshot } from "../snapshot.ts";
 import type { Persistence } from "../store/view.ts";
+import { ago, jobs, percent, wait } from "../words.ts";
 import type { LastHour } from "./history.ts";
 
 /** `rank`: 2 = work stands still or is in danger, 1 = look at it soon. */
@@ -13,38 +15,33 @@ const LONG_WAIT_MS = 10 * MINUTE;
 const FEW_ENDS = 5;
 const MANY_FAILED = 0.2;
 
-export const ago = (ms: number): string => {
-  if (ms < 90_000) return `${Math.max(0, Math.round(ms / 1_000))} s`;
-  if (ms < 90 * MINUTE) return `${Math.round(ms / MINUTE)} min`;
-  if (ms < 36 * 60 * MINUTE) return `${Math.round(ms / (60 * MINUTE))} h`;
-  return `${Math.round(ms / (24 * 60 * MINUTE))} d`;
-};
-const jobs = (n: number) => `${n} ${n === 1 ? "job" : "jobs"}`;
-const wait = (n: number) => (n === 1 ? "waits" : "wait");
+/** Whether the alert rule's condition holds: what an alert tells is urgent here, too. */
+type Held = (rule: Rule) => boolean;
 
-function ofService(state: ServiceState, hour: LastHour | undefined, now: number): Attention[] {
+function ofService(state: ServiceState, hour: LastHour | undefined, held: Held): Attention[] {
   const { service, standing, counts, slots, busy } = state;
-  const { queued, oldest } = counts;
+  const { queued, oldest, now } = counts;
   const since = oldest === undefined ? "" : `, the oldest for ${ago(now - oldest)}`;
   const found: Attention[] = [];
   const say = (rank: 1 | 2, text: string) => found.push({ rank, service, text: `${service}: ${text}` });
   if (standing.word === "blocked") {
     say(2, `${jobs(queued)} ${wait(queued)} and no worker serves this queue${since}.`);
   } else if (standing.word === "parked") {
-    say(2, `the microservice cannot be reached. ${standing.text.replace(/^parked \((.*)\)$/s, "$1")}.`);
+    say(2, `${unreachable(standing.text)}.`);
   } else if (standing.word === "paused" && queued > 0) {
-    say(1, `paused while ${jobs(queued)} ${wait(queued)}${since}.`);
-  } else if (oldest !== undefined && slots > 0 && now - oldest > LONG_WAIT_MS) {
+    say(held("oldest_wait") ? 2 : 1, `paused while ${jobs(queued)} ${wait(queued)}${since}.`);
+  } else if (oldest !== undefined && slots > 0 && (now - oldest > LONG_WAIT_MS || held("oldest_wait"))) {
     say(
-      1,
+      held("oldest_wait") ? 2 : 1,
       busy >= slots
         ? `all ${slots} slots are busy and ${jobs(queued)} ${wait(queued)}${since}.`
         : `${jobs(queued)} ${wait(queued)}${since}, though ${slots - busy} of ${slots} slots are free.`,
     );
   }
   const ended = (hour?.finished ?? 0) + (hour?.failed ?? 0);
-  if (hour && ended >= FEW_ENDS && hour.failed / ended >= MANY_FAILED) {
-    say(hour.failed / ended >= 0.5 ? 2 : 1, `${hour.failed} of ${ended} jobs failed in the last hour.`);
+  const failing = held("failure_rate");
+  if (hour && (failing || (ended >= FEW_ENDS && hour.failed / ended >= MANY_FAILED))) {
+    say(failing || hour.failed / ended >= 0.5 ? 2 : 1, `${failedOf(hour.failed, ended)}.`);
   }
   return found;
 }
@@ -54,12 +51,19 @@ export function attention(
   hours: Record<string, LastHour>,
   persistence: Persistence | undefined,
   leaseMs: number,
+  settings: AlertSettings,
 ): Attention[] {
   const { at, memory, services, workers } = snapshot;
-  const found = services.flatMap((state) => ofService(state, hours[state.service], at));
-  if (memory && memory.limit > 0 && memory.used > 0.8 * memory.limit) {
-    const share = Math.round((100 * memory.used) / memory.limit);
-    found.push({ rank: 2, text: `Redis has used ${share} % of its memory; new jobs are refused from 80 % on.` });
+  const holding = new Set(
+    conditions(snapshot, hours, settings)
+      .filter(({ holds }) => holds)
+      .map(nameOf),
+  );
+  const held = (service?: string) => (rule: Rule) => holding.has(nameOf({ rule, service }));
+  const found = services.flatMap((state) => ofService(state, hours[state.service], held(state.service)));
+  if (memory && memory.limit > 0 && (memory.used > 0.8 * memory.limit || held()("memory"))) {
+    const used = percent(memory.used / memory.limit);
+    found.push({ rank: 2, text: `Redis has used ${used} of its memory; new jobs are refused from 80 % on.` });
   }
   if (persistence && !persistence.appendOnly) {
     found.push({ rank: 1, text: "Redis is not append-only: a crash of its host loses jobs." });

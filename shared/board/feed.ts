@@ -30,7 +30,7 @@ export class Feed {
   private readonly secret: (key: string) => boolean;
 
   constructor(
-    private readonly config: Pick<Config, "registry" | "leaseMs" | "redactKeys">,
+    private readonly config: Pick<Config, "registry" | "leaseMs" | "redactKeys" | "alerts">,
     private readonly snapshots: Snapshots,
     private readonly history: History,
     private readonly viewer: Viewer,
@@ -80,7 +80,7 @@ export class Feed {
     const state = {
       at: snapshot.at,
       version: VERSION,
-      attention: attention(snapshot, hours, slow.persistence, leaseMs),
+      attention: attention(snapshot, hours, slow.persistence, leaseMs, this.config.alerts),
       services: snapshot.services.map(({ service, standing, counts, slots, busy }) => ({
         ...{ service, standing, slots, busy },
         ...{ queued: counts.queued, scheduled: counts.scheduled, started: counts.started },

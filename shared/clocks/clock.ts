@@ -1,7 +1,19 @@
-/** What every clock is given. A clock keeps no job in memory: each step may run on any worker, or on two at once. */
+/** What every clock is given. A clock keeps no job in memory: each step may run on any process, or on two at once. */
+import type { History } from "../board/history.ts";
 import type { Config } from "../config.ts";
+import type { Connection } from "../script.ts";
+import type { Snapshots } from "../snapshot.ts";
 import type { Maintainer } from "../store/maintain.ts";
 import type { Watch } from "../watch.ts";
+
+/** What gateways have, too. */
+export type EveryContext = {
+  redis: Connection;
+  snapshots: Snapshots;
+  history: History;
+  config: Config;
+  log(line: string): void;
+};
 
 export type ClockContext = {
   maintainer: Maintainer;
@@ -11,4 +23,8 @@ export type ClockContext = {
   log(line: string): void;
 };
 
-export type Clock = { name: string; everyMs: (config: Config) => number; step(context: ClockContext): Promise<void> };
+export type Clock<C = ClockContext> = {
+  name: string;
+  everyMs: (config: Config) => number;
+  step(context: C): Promise<void>;
+};

@@ -87,5 +87,6 @@ if more == 0 then
   call('DEL', todo)
   more = call('ZCARD', K.bulks) > 0 and 1 or 0
 end
+write_ends()
 write_tally()
 return { math.max(1, looked), more }

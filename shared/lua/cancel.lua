@@ -14,5 +14,6 @@
 -- The list entry of a queued job stays (LREM costs 9 ms in the middle of a million): `l` marks it and holds the TTL
 -- that the record gets when a take or the sweep drops the entry (rule 8, I6).
 local reply = cancel(id, ttl)
+write_ends()
 write_tally()
 return reply

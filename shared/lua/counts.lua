@@ -3,7 +3,7 @@
 --
 -- KEYS[1] root
 --
--- reply { now, queued, scheduled, started, finished, failed, canceled, paused (0|1), oldest (ms since 1970, 0 = none),
+-- reply { now, queued, scheduled, started, finished, failed, canceled, paused (0|1), oldest (ms since 1970 when it joined, 0 = none),
 --         seq, head, workers, counts (flat HGETALL) }
 -- Nothing is scanned: a length a state, and a cardinality a worker (I1's count of what is held). What an empty took away
 -- (counts.condemned) is queued or scheduled until purge has canceled it, as its hash says.
@@ -21,8 +21,10 @@ end
 local oldest = 0
 for _, id in ipairs({ call('LINDEX', K.ready, -1) or false, call('LINDEX', K.shelf, -1) or false,
   call('ZRANGE', K.backlog, 0, 0)[1] or false }) do
-  local c = id and tonumber(call('HGET', K.job .. id, 'c'))
-  if c and (oldest == 0 or c < oldest) then oldest = c end
+  -- a delayed, retried or requeued job has waited since it was due, as its observed wait says (turn.lua)
+  local f = id and call('HMGET', K.job .. id, 'due', 'c')
+  local joined = f and tonumber(f[1] or f[2] or nil)
+  if joined and (oldest == 0 or joined < oldest) then oldest = joined end
 end
 local queued = call('LLEN', K.ready) + call('LLEN', K.shelf) + call('ZCARD', K.backlog) + taken + of.condemned
   - of.ghosts

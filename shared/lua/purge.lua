@@ -38,5 +38,6 @@ if #ids > 0 then
   call('HINCRBY', K.counts, kind == 'scheduled' and 'condemnedlater' or 'condemned', -#ids)
 end
 if #ids < 500 then call('ZREM', K.condemned, part) end
+write_ends()
 write_tally()
 return { math.max(1, #ids), canceled }

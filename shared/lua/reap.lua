@@ -93,5 +93,6 @@ if left == 0 and beat and now - beat > lease + block then
   call('ZREM', K.leases, worker)
   left = -1
 end
+write_ends()
 write_tally()
 return { back, failed, left }

@@ -6,14 +6,14 @@
 -- ARGV[2] members    int   of the batch in this service
 -- ARGV[3] life       int   ms that the counts outlive the last end: the longest life of a member
 -- ARGV[4] maxQueued  int   jobs that may wait in the service; 0 = no limit
--- ARGV[5…] repeated: id, op, payload, options, pri, due, timeout, ttl, effects, batch, watched
+-- ARGV[5…] repeated: id, op, payload, more (see lib/record.lua)
 --
 -- reply "ok"    staged, now or by an earlier sending
 --       "full"  maxQueued would be passed; nothing written
 --
 -- I1: a member is `deferred` and stands in stage:<batch> alone; `staged` names the batch, so that the clocks find it
 -- when the gateway has died. I6: it has no TTL.
-local size = 11
+local size = 4
 local fresh = {}
 for at = rest, #ARGV, size do
   if call('EXISTS', K.job .. ARGV[at]) == 0 then fresh[#fresh + 1] = at end
@@ -27,7 +27,7 @@ if maxQueued > 0 then
 end
 local ids = {}
 for i, at in ipairs(fresh) do
-  write_record(at, 'deferred', 0)
+  write_record(at, more_of(at), 'deferred', 0)
   ids[i] = ARGV[at]
 end
 if call('HSETNX', K.batch .. batch, 'left', members) == 1 then

@@ -6,9 +6,9 @@
 -- KEYS[1] root
 -- ARGV[1] maxQueued  int  jobs that may wait in the service; 0 = no limit
 -- ARGV[2] idemTtl    int  ms that an Idempotency-Key is remembered
--- ARGV[3…] repeated: id, op, payload, options ("" = none), pri ("" = 5), due (ms since 1970, 0 = now),
---          timeout (ms, 0 = the operation's), ttl (ms, 0 = the operation's), effects ("" = none), batch ("" = none),
---          watched (1 = publish the end), idem (hash, "" = none), body (hash of the body)
+-- ARGV[3…] repeated: id, op, payload, more (see lib/record.lua)
+--
+-- more may also hold idem and body: hashes of the Idempotency-Key and of what it stands for.
 --
 -- reply, one item a job:
 --   "ok"         accepted, now or by an earlier sending of the same id
@@ -17,7 +17,7 @@
 --   "full"       maxQueued reached; nothing written
 --
 -- I1, I7: record and list entry come in one step, guarded by the record's existence. I9: the key is written with it.
-local size = 13
+local size = 4
 local waiting = 0
 if maxQueued > 0 then
   waiting = call('LLEN', K.ready) + call('LLEN', K.shelf) + call('ZCARD', K.backlog) + call('ZCARD', K.scheduled)
@@ -27,31 +27,35 @@ end
 local replies, plain, fresh = {}, {}, 0
 local jobs = (#ARGV - rest + 1) / size
 local seq = tonumber(call('HGET', K.counts, 'seq')) or 0
+-- One look for all of them: mostly none is here yet.
+local records = {}
+for i = 1, jobs do records[i] = K.job .. ARGV[rest + (i - 1) * size] end
+local repeated = call('EXISTS', unpack(records)) > 0
+local written = {}
 for i = 1, jobs do
   local at = rest + (i - 1) * size
-  local id, idem, body = ARGV[at], ARGV[at + 11], ARGV[at + 12]
-  local job = K.job .. id
-  local known = idem ~= '' and call('GET', K.idem .. idem)
+  local id, more = ARGV[at], more_of(at)
+  local known = more.idem and call('GET', K.idem .. more.idem)
   if known and string.sub(known, 1, #id) ~= id then
     local cut = string.find(known, ' ', 1, true)
-    replies[i] = string.sub(known, cut + 1) == body and '=' .. string.sub(known, 1, cut - 1) or 'conflict'
-  elseif call('EXISTS', job) == 1 then
+    replies[i] = string.sub(known, cut + 1) == more.body and '=' .. string.sub(known, 1, cut - 1) or 'conflict'
+  elseif written[id] or (repeated and call('EXISTS', records[i]) == 1) then
     replies[i] = 'ok'
   elseif maxQueued > 0 and waiting + fresh >= maxQueued then
     replies[i] = 'full'
   else
-    local pri, due = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
-    local later = due > now
+    local later = more.due and more.due > now
     local n = seq + fresh + 1
-    write_record(at, later and 'scheduled' or 'queued', n)
+    write_record(at, more, later and 'scheduled' or 'queued', n)
     if later then
-      call('ZADD', K.scheduled, due, id)
-    elseif pri then
-      push(id, pri, n, false)
+      call('ZADD', K.scheduled, more.due, id)
+    elseif more.pri then
+      push(id, more.pri, n, false)
     else
       plain[#plain + 1] = id
     end
-    if idem ~= '' then call('SET', K.idem .. idem, id .. ' ' .. body, 'PX', idemTtl) end
+    if more.idem then call('SET', K.idem .. more.idem, id .. ' ' .. more.body, 'PX', idemTtl) end
+    written[id] = true
     fresh = fresh + 1
     replies[i] = 'ok'
   end

@@ -9,7 +9,7 @@ import { type Env, type Gateway, newApp, operationOf } from "../app.ts";
 import { Assets } from "../board/assets.ts";
 import { Feed } from "../board/feed.ts";
 import { gate } from "../board/gate.ts";
-import { History, RANGES, type Range } from "../board/history.ts";
+import { RANGES, type Range } from "../board/history.ts";
 import { type Api, relay } from "../board/relay.ts";
 import { Fault } from "../faults.ts";
 import { jobId, serviceOf } from "../jobs.ts";
@@ -43,9 +43,8 @@ const SUBMIT = z.strictObject({
 
 /** @param api  the gateway's own app; the dashboard's actions are its routes */
 export function dashboard(gateway: Gateway, api: Api) {
-  const { config, inspector, snapshots } = gateway;
+  const { config, inspector, snapshots, history } = gateway;
   const viewer = new Viewer(inspector.redis);
-  const history = new History(viewer, [...config.registry.services.keys()]);
   const feed = new Feed(config, snapshots, history, viewer);
   const assets = new Assets();
   const relayed = relay(gateway, api);

@@ -73,18 +73,3 @@ export function edge(app: Hono<Env>, gateway: Gateway): void {
     }
   }
 }
-
-/** Adds what every answer of this gateway carries, unless its route has said otherwise. */
-export function sealed(response: Response): Response {
-  try {
-    const { headers } = response;
-    if (!headers.has("x-content-type-options")) headers.set("x-content-type-options", "nosniff");
-    if (!headers.has("referrer-policy")) headers.set("referrer-policy", "no-referrer");
-    if (!headers.has("content-security-policy")) {
-      headers.set("content-security-policy", "default-src 'none'; frame-ancestors 'none'");
-    }
-    return response;
-  } catch {
-    return sealed(new Response(response.body, response)); // a redirect's headers cannot be changed
-  }
-}

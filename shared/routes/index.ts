@@ -1,11 +1,12 @@
 /** The apps that are mounted on the gateway, and the dashboard's own. Each is one concern; none knows another. */
 import type { Hono } from "hono";
 import type { Env, Gateway } from "../app.ts";
+import { alerts } from "./alerts.ts";
 import { batches } from "./batches.ts";
 import { dashboard } from "./dashboard.ts";
 import { deliveries } from "./deliveries.ts";
 import { download } from "./download.ts";
-import { edge, sealed } from "./edge.ts";
+import { edge } from "./edge.ts";
 import { files, LINK, LIST } from "./files.ts";
 import { follow } from "./follow.ts";
 import { jobs } from "./jobs.ts";
@@ -29,6 +30,7 @@ const asked = {
 };
 
 export const routes: ((gateway: Gateway) => Hono<Env>)[] = [
+  alerts,
   batches,
   deliveries,
   download,
@@ -43,4 +45,4 @@ export const routes: ((gateway: Gateway) => Hono<Env>)[] = [
   result,
   upload,
 ];
-export { dashboard, edge, sealed };
+export { dashboard, edge };

@@ -12,11 +12,11 @@ export const POISON = 3;
 
 const turnScript = script<
   { worker: "text"; slots: "int"; concurrency: "int"; nonce: "text"; limit: "int"; limits: "text"; poison: "int" },
-  [verdicts: string[], jobs: (string | number)[], more: number]
+  [verdicts: string[], jobs: string[], more: number]
 >(
   "turn",
   { worker: "text", slots: "int", concurrency: "int", nonce: "text", limit: "int", limits: "text", poison: "int" },
-  ["id", "token", "kind", "ttl", "delay", "entry", "error", "result", "type", "size", "timing"],
+  ["id", "token", "kind", "ttl", "note", "body", "extra"],
 );
 const beatScript = script<{ worker: "text" }, [now: number, ...cancels: string[]]>("beat", { worker: "text" });
 const progressScript = script<{ id: "text"; token: "text"; progress: "text"; message: "text" }, "ok" | "lost" | "gone">(
@@ -72,20 +72,13 @@ export class Consumer {
   async turn(service: ServiceName, settles: Settle[], ask: Ask) {
     const values: ScriptValue[] = [];
     for (const s of settles) {
-      values.push(
-        s.id,
-        s.token,
-        s.kind,
-        s.ttlMs,
-        Math.round(s.delayMs ?? 0),
-        s.entry ?? "",
-        s.error ?? "",
-        bytesOf(s.result),
-        s.type ?? "",
-        s.sizeBytes ?? "",
-        s.timing ?? "",
-      );
+      values.push(s.id, s.token, s.kind, s.ttlMs);
+      if (s.kind === "finish") {
+        const extra = s.type || s.sizeBytes !== undefined ? `${s.sizeBytes ?? ""} ${s.type ?? ""}` : "";
+        values.push(s.timing ?? "", bytesOf(s.result), extra);
+      } else values.push(s.entry ?? "", s.error ?? "", Math.round(s.delayMs ?? 0));
     }
+    const nonce = random62(8);
     const [verdicts, flat, more] = await turnScript(
       this.redis,
       root(service),
@@ -93,7 +86,7 @@ export class Consumer {
         worker: this.worker,
         slots: ask.slots,
         concurrency: ask.concurrency,
-        nonce: random62(8),
+        nonce,
         limit: ask.limitMs,
         limits: ask.limits,
         poison: POISON,
@@ -101,18 +94,19 @@ export class Consumer {
       values,
     );
     const jobs: Taken[] = [];
-    for (let i = 0; i < flat.length; i += 10) {
+    for (let i = 0; i < flat.length; i += 4) {
+      const [operation, attempt, run, redeliveries, deadline, created] = (flat[i + 1] as string).split(" ");
       jobs.push({
         id: flat[i] as JobId,
-        token: flat[i + 1] as string,
-        operation: flat[i + 2] as string,
-        attempt: Number(flat[i + 3]),
-        run: Number(flat[i + 4]),
-        redeliveries: Number(flat[i + 5]),
-        deadline: Number(flat[i + 6]),
-        created: Number(flat[i + 7]),
-        payload: flat[i + 8] as string,
-        options: flat[i + 9] as string,
+        token: `${attempt}.${this.worker}.${nonce}`,
+        operation: operation as string,
+        attempt: Number(attempt),
+        run: Number(run),
+        redeliveries: Number(redeliveries),
+        deadline: Number(deadline),
+        created: Number(created),
+        payload: flat[i + 2] as string,
+        options: flat[i + 3] as string,
       });
     }
     return { verdicts: verdicts as Verdict[], jobs, more };

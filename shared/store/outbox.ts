@@ -3,7 +3,7 @@ import { type JobId, type ServiceName, serviceOf } from "../jobs.ts";
 import { keysOf, root } from "../keys.ts";
 import { type Connection, script } from "../script.ts";
 
-const leaseScript = script<{ lease: "int"; most: "int" }, (string | number)[]>("outbox-lease", {
+export const leaseScript = script<{ lease: "int"; most: "int" }, (string | number)[]>("outbox-lease", {
   lease: "int",
   most: "int",
 });

@@ -4,7 +4,7 @@
  */
 import { setImmediate } from "node:timers";
 import { Fault } from "../faults.ts";
-import { type JobId, type JobOptions, type ServiceName, serviceOf } from "../jobs.ts";
+import { FIELD, type JobId, type JobOptions, type ServiceName, serviceOf } from "../jobs.ts";
 import { GLOBAL, root } from "../keys.ts";
 import { type Connection, type ScriptValue, script } from "../script.ts";
 import { asFault, within } from "./redis.ts";
@@ -12,7 +12,7 @@ import { asFault, within } from "./redis.ts";
 const submitScript = script<{ maxQueued: "int"; idemTtl: "int" }, string[]>(
   "submit",
   { maxQueued: "int", idemTtl: "int" },
-  ["id", "op", "payload", "options", "pri", "due", "timeout", "ttl", "effects", "batch", "watched", "idem", "body"],
+  ["id", "op", "payload", "more"],
 );
 const cancelScript = script<{ id: "text"; ttl: "int" }, "canceled" | "asked" | "ended" | "gone">("cancel", {
   id: "text",
@@ -169,10 +169,7 @@ export class Producer {
   /** Sends jobs of one service in one script. At most BATCH_JOBS. */
   send(service: ServiceName, jobs: NewJob[]): Promise<string[]> {
     const values: ScriptValue[] = [];
-    for (const job of jobs) {
-      pushFields(values, job);
-      values.push(job.idempotency?.key ?? "", job.idempotency?.body ?? "");
-    }
+    for (const job of jobs) pushFields(values, job);
     const { maxQueued, idempotencyTtlMs } = this.limits;
     return submitScript(this.redis, root(service), { maxQueued, idemTtl: idempotencyTtlMs }, values);
   }
@@ -211,21 +208,29 @@ export class Producer {
   }
 }
 
-/** Adds a new job as lua/lib/record.lua reads it. */
+/** Adds a new job as lua/lib/record.lua and submit.lua read it. */
 export function pushFields(values: ScriptValue[], job: NewJob): void {
-  values.push(
-    job.id,
-    job.operation,
-    job.payload,
-    job.options && Object.keys(job.options).length > 0 ? JSON.stringify(job.options) : "",
-    job.priority === undefined || job.priority === 5 ? "" : job.priority,
-    job.due ?? 0,
-    job.timeoutMs ?? 0,
-    job.ttlMs ?? 0,
-    job.effects ?? "",
-    job.batch ?? "",
-    job.watched ? 1 : 0,
-  );
+  let more: Record<string, string | number> | undefined;
+  const set = (name: string, value: string | number | undefined | false) => {
+    if (!value) return;
+    more ??= {};
+    more[name] = value;
+  };
+  if (job.options)
+    for (const _ in job.options) {
+      set(FIELD.options, JSON.stringify(job.options));
+      break;
+    }
+  if (job.priority !== undefined && job.priority !== 5) more = { ...more, [FIELD.priority]: job.priority }; // 0 is one
+  set(FIELD.due, job.due);
+  set(FIELD.timeout, job.timeoutMs);
+  set(FIELD.ttl, job.ttlMs);
+  set(FIELD.effects, job.effects);
+  set(FIELD.batch, job.batch);
+  set(FIELD.watched, job.watched && 1);
+  set("idem", job.idempotency?.key);
+  set("body", job.idempotency?.body);
+  values.push(job.id, job.operation, job.payload, more ? JSON.stringify(more) : "");
 }
 
 /** Jobs in pieces that one script call may carry (rule 1). */

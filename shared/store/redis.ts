@@ -38,6 +38,7 @@ const OPTIONS: Record<Purpose, Options> = {
     autoResendUnfulfilledCommands: false,
     socketTimeout: 5_000,
     enableAutoPipelining: true,
+    autoPipeliningIgnoredCommands: ["lh_submit"], // it gathers by itself (produce.ts)
     retryStrategy: (times) => Math.min(100 * times, 1_000),
   },
   work: {
@@ -119,13 +120,14 @@ function open(url: string, options: Options, purpose: Purpose): Connection {
       failoverDetector: true,
     });
   }
-  const { lazyConnect, retryStrategy, enableOfflineQueue, enableAutoPipelining, connectionName, ...redisOptions } =
-    options;
+  const { lazyConnect, retryStrategy, enableOfflineQueue, enableAutoPipelining, connectionName, ...rest } = options;
+  const { autoPipeliningIgnoredCommands = [], ...redisOptions } = rest;
   return new Cluster(nodes, {
     redisOptions: { ...redisOptions, ...login, ...tls, ...(connectionName ? { connectionName } : {}) },
     lazyConnect: true,
     enableOfflineQueue: purpose !== "request",
     enableAutoPipelining: enableAutoPipelining ?? false,
+    autoPipeliningIgnoredCommands,
     clusterRetryStrategy: (times) => Math.min(100 * times, 1_000),
     // A command that meets a moved slot or a failing over master is sent again within this bound.
     retryDelayOnFailover: 200,

@@ -47,7 +47,7 @@ export const MUTANTS: Mutant[] = [
   {
     name: "submit is not idempotent",
     file: "shared/lua/submit.lua",
-    from: "  elseif call('EXISTS', job) == 1 then\n",
+    from: "  elseif written[id] or (repeated and call('EXISTS', records[i]) == 1) then\n",
     to: "  elseif false then\n",
     ...model,
   },
@@ -85,7 +85,7 @@ export const MUTANTS: Mutant[] = [
   {
     name: "the Idempotency-Key is not written with the job",
     file: "shared/lua/submit.lua",
-    from: "if idem ~= '' then call('SET', K.idem .. idem, id .. ' ' .. body, 'PX', idemTtl) end",
+    from: "if more.idem then call('SET', K.idem .. more.idem, id .. ' ' .. more.body, 'PX', idemTtl) end",
     to: "",
     ...model,
     chaos: "gateway replies dropped",

@@ -15,7 +15,7 @@ async function silentCall(runtime: string, url: string): Promise<boolean> {
     body: "{}",
     headers: {},
     timeoutMs: LIMIT_MS,
-    signal: new AbortController().signal,
+    abort: new AbortController(),
     accepts: [],
     maxResultBytes: 1_000,
     retry500: false,

@@ -1,5 +1,7 @@
 /** The same code on Sentinel and on a Cluster of three masters: real redis-servers, real gateways and workers. */
 import { afterEach, expect, test } from "bun:test";
+import { AlertStore } from "../../shared/store/alerts.ts";
+import { connect } from "../../shared/store/redis.ts";
 import { type Stack, startStack, until } from "../support/stack.ts";
 import { startCluster, startSentinel, type Topology } from "../support/topology.ts";
 
@@ -65,6 +67,7 @@ async function everyVerb(s: Stack): Promise<void> {
   expect((await s.get(`/jobs/${wait}/status?wait=20`)).status).toBe("finished");
   expect((await s.get("/jobs?limit=5")).jobs.length).toBe(5);
   expect((await s.get("/health")).services.redis).toBe("healthy");
+  expect((await s.get("/alerts")).rules.length).toBeGreaterThan(4 * NAMES.length);
 }
 
 test("Cluster: every verb over three masters, and a master that is killed and comes back loses nothing", async () => {
@@ -88,6 +91,30 @@ test("Cluster: every verb over three masters, and a master that is killed and co
   await until(async () => (await s.post("/work", {})).status === 202, 15_000);
   await everyVerb(s);
 }, 120_000);
+
+test("Cluster: all keys of the alerts share one slot, so flips and deliveries work as over one Redis", async () => {
+  topology = await startCluster();
+  const redis = connect(topology.url, "work", "test");
+  try {
+    const far = new AlertStore(redis);
+    expect(await far.turn(60_000)).toMatchObject({ states: new Map() });
+    expect(await far.turn(60_000)).toBeUndefined();
+    const names = ["parked a", "parked b", "memory"];
+    const changes = names.map((name) => ({ name, seen: "", state: "firing 5 0", event: `"${name}"` }));
+    expect(await far.change(changes)).toBe(3);
+    const taken = await far.lease(60_000, 8);
+    expect(taken.map((one) => one.rule).sort()).toEqual([...names].sort());
+    for (const { rule: name, due } of taken) {
+      expect(await far.oldest(name)).toBe(`"${name}"`);
+      const line = { at: 1, ok: true, id: "x", text: "t" };
+      expect(await far.settle(name, due, -1, `"${name}"`, line)).toBe("ok");
+    }
+    const { states, tries } = await far.known();
+    expect([states.size, tries.length]).toEqual([3, 3]);
+  } finally {
+    redis.disconnect();
+  }
+}, 60_000);
 
 test("Sentinel: every verb, a failover under load, and every verb again; what was accepted ends", async () => {
   const { s, t } = await start(startSentinel);

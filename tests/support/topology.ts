@@ -67,12 +67,16 @@ async function stopAll(dir: string, nodes: Node[]): Promise<void> {
 export async function startCluster(): Promise<Topology> {
   const dir = mkdtempSync(join(tmpdir(), "longhaul-cluster-"));
   const ports: number[] = [];
-  for (let i = 0; i < 3; i++) ports.push(await freePort());
+  const buses: number[] = []; // a fixed distance from the ports would lie where outgoing connections have theirs
+  for (let i = 0; i < 3; i++) {
+    ports.push(await freePort());
+    buses.push(await freePort());
+  }
   const nodes = await Promise.all(
-    ports.map((port) =>
+    ports.map((port, i) =>
       startNode(dir, {
         ...{ port: String(port), "cluster-enabled": "yes", "cluster-node-timeout": "2000" },
-        "cluster-port": String(port + 22_000),
+        "cluster-port": String(buses[i]),
         "cluster-require-full-coverage": "no",
       }),
     ),
@@ -82,7 +86,7 @@ export async function startCluster(): Promise<Topology> {
     const from = Math.floor((16_384 * i) / 3);
     const to = Math.floor((16_384 * (i + 1)) / 3) - 1;
     await node.client.call("CLUSTER", "ADDSLOTSRANGE", from, to);
-    if (i > 0) await first.client.call("CLUSTER", "MEET", "127.0.0.1", node.port, node.port + 22_000);
+    if (i > 0) await first.client.call("CLUSTER", "MEET", "127.0.0.1", node.port, buses[i] as number);
   }
   for (const node of nodes) {
     await until(async () =>

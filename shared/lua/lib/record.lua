@@ -1,22 +1,28 @@
 --@use base
--- record: writes a new job from one group of ARGV that begins at `at`:
--- id, op, payload, options, pri, due, timeout, ttl, effects, batch, watched ("" or 0 = none; see submit.lua).
-local function write_record(at, state, n)
-  local f = { 's', state, 'op', ARGV[at + 1], 'c', now, 'n', n }
-  local function set(name, value, none)
-    if value ~= none then
-      f[#f + 1] = name
-      f[#f + 1] = value
+-- record: writes a new job from one group of ARGV that begins at `at`: id, op, payload, more.
+-- `more` is what few jobs have, as JSON by the names of FIELD, "" = nothing: o (JSON text), pri, due, to, tt, ef, b, w.
+-- Most jobs are four arguments long: each further one costs every job the time of a field (performance.md).
+local RARE = { 'pri', 'due', 'to', 'tt', 'ef', 'b', 'w', 'o' }
+local NONE = {}
+local function more_of(at)
+  local text = ARGV[at + 3]
+  if text == '' then return NONE end
+  return cjson.decode(text)
+end
+
+local function write_record(at, more, state, n)
+  local f = { 's', state, 'op', ARGV[at + 1], 'c', stamp, 'n', n }
+  if more ~= NONE then
+    if more.due and more.due <= now then more.due = nil end
+    for _, name in ipairs(RARE) do
+      local value = more[name]
+      if value then
+        f[#f + 1] = name
+        f[#f + 1] = value
+      end
     end
   end
-  set('pri', ARGV[at + 4], '')
-  if tonumber(ARGV[at + 5]) > now then set('due', ARGV[at + 5]) end
-  set('to', ARGV[at + 6], '0')
-  set('tt', ARGV[at + 7], '0')
-  set('ef', ARGV[at + 8], '')
-  set('b', ARGV[at + 9], '')
-  if ARGV[at + 10] == '1' then set('w', 1) end
-  set('o', ARGV[at + 3], '')
-  set('p', ARGV[at + 2])
+  f[#f + 1] = 'p'
+  f[#f + 1] = ARGV[at + 2]
   call('HSET', K.job .. ARGV[at], unpack(f))
 end

@@ -16,11 +16,14 @@ local function write_tally()
   if next(tally) == nil then return end
   local minute = K.stats .. 'm' .. math.floor(now / 60000)
   local hour = K.stats .. 'h' .. math.floor(now / 3600000)
+  local fresh = false
   for field, n in pairs(tally) do
     call('HINCRBY', K.counts, field, n)
-    call('HINCRBY', minute, field, n)
+    fresh = call('HINCRBY', minute, field, n) == n or fresh
     call('HINCRBY', hour, field, n)
   end
-  call('PEXPIRE', minute, 90000000) -- 25 h
-  call('PEXPIRE', hour, 691200000) -- 8 days
+  if fresh then -- a field that was not there: perhaps the whole minute was not
+    call('PEXPIRE', minute, 90000000) -- 25 h
+    call('PEXPIRE', hour, 691200000) -- 8 days
+  end
 end

@@ -1,0 +1,20 @@
+/** Runs `step` until `over`, `everyMs` apart with jitter, whatever happens to it. */
+export async function repeat(
+  name: string,
+  everyMs: number,
+  step: () => Promise<void>,
+  log: (line: string) => void,
+  over: () => boolean,
+): Promise<void> {
+  let failing = false;
+  while (!over()) {
+    try {
+      await step();
+      failing = false;
+    } catch (error) {
+      if (!failing) log(`${name}: ${(error as Error).message}; trying on`);
+      failing = true;
+    }
+    await new Promise<void>((next) => setTimeout(next, everyMs * (0.75 + Math.random() / 2)));
+  }
+}
