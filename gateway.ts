@@ -5,7 +5,18 @@
 import process from "node:process";
 import type { Context } from "hono";
 import { accept, showStatus } from "./shared/accept.ts";
-import { allow, type Env, type Gateway, idOf, jsonText, newApp, revised, served, unchanged } from "./shared/app.ts";
+import {
+  allow,
+  type Env,
+  type Gateway,
+  idOf,
+  jsonText,
+  newApp,
+  revised,
+  sealed,
+  served,
+  unchanged,
+} from "./shared/app.ts";
 import { guard, isLoopback } from "./shared/auth.ts";
 import { History } from "./shared/board/history.ts";
 import { everywhere } from "./shared/clocks/index.ts";
@@ -17,7 +28,7 @@ import { parseJson } from "./shared/json.ts";
 import { answers } from "./shared/metrics.ts";
 import { problem } from "./shared/problem.ts";
 import { repeat } from "./shared/repeat.ts";
-import { dashboard, edge, routes, sealed } from "./shared/routes/index.ts";
+import { dashboard, edge, routes } from "./shared/routes/index.ts";
 import { PortBusy, RUNTIME, type Server, serve } from "./shared/runtime.ts";
 import type { Connection } from "./shared/script.ts";
 import type { Operation } from "./shared/services.ts";

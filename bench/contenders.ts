@@ -1,20 +1,30 @@
 /** Those who are measured: each knows how to start its gateway and its worker, and how to read when a job ended. */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type BenchRedis, type Child, start } from "./machine.ts";
+import { type BenchRedis, type Child, CONCURRENCY, start } from "./machine.ts";
 
 export type Contender = {
   name: string;
   /** settings of Redis that its own deployment makes, beside append-only and noeviction */
   redis: string;
-  gateway(redis: BenchRedis, port: number, dir: string, flags?: string[]): Promise<Child>;
-  worker(redis: BenchRedis, serviceUrl: string, dir: string, flags?: string[]): Promise<Child>;
+  gateway(
+    redis: BenchRedis,
+    port: number,
+    dir: string,
+    flags?: string[],
+    more?: Record<string, string>,
+  ): Promise<Child>;
+  worker(
+    redis: BenchRedis,
+    serviceUrl: string,
+    dir: string,
+    flags?: string[],
+    more?: Record<string, string>,
+  ): Promise<Child>;
   finished(redis: BenchRedis): Promise<number>;
   /** end of a job, ms since 1970 */
   endedAt(redis: BenchRedis, id: string): Promise<number>;
 };
-
-export const CONCURRENCY = 50;
 
 /** Longhaul's compose.yaml and `up` start Redis with it. */
 const LISTPACK = "--hash-max-listpack-value 1024";
@@ -22,11 +32,11 @@ const LISTPACK = "--hash-max-listpack-value 1024";
 export const longhaul: Contender = {
   name: "Longhaul",
   redis: LISTPACK,
-  gateway(redis, port, dir, flags) {
-    return start("gateway.ts", env(redis, port, dir, "http://127.0.0.1:1"), /gateway ready/, flags);
+  gateway(redis, port, dir, flags, more) {
+    return start("gateway.ts", { ...env(redis, port, dir, "http://127.0.0.1:1"), ...more }, /gateway ready/, flags);
   },
-  worker(redis, serviceUrl, dir, flags) {
-    return start("worker.ts", env(redis, 0, dir, serviceUrl), /ready under/, flags);
+  worker(redis, serviceUrl, dir, flags, more) {
+    return start("worker.ts", { ...env(redis, 0, dir, serviceUrl), ...more }, /ready under/, flags);
   },
   finished: (redis) => redis.client.zcard("lh:{noop}:ended:finished"),
   endedAt: async (redis, id) => Number(await redis.client.hget(`lh:{noop}:job:${id}`, "e")),

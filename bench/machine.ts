@@ -26,7 +26,15 @@ export function freePort(): Promise<number> {
   });
 }
 
-export type Child = { pid: number; stop(): Promise<void>; output: Promise<string> };
+export type Child = { pid: number; stop(): Promise<void>; kill(): void; output: Promise<string> };
+
+/** Connections of the client, and calls that a worker makes at once. */
+export const CONCURRENCY = 50;
+
+/** Runs the client to its end. @param env  see peers/load.ts @returns what it printed */
+export async function load(env: Record<string, string>): Promise<string> {
+  return (await start("bench/peers/load.ts", { BODY, CONCURRENCY: String(CONCURRENCY), ...env })).output;
+}
 
 /** Starts a script and waits for a line that matches; without a pattern, it is run to its end by `output`. */
 export async function start(
@@ -35,7 +43,8 @@ export async function start(
   ready?: RegExp,
   flags: string[] = [],
 ): Promise<Child> {
-  const child = Bun.spawn([process.execPath, ...flags, file], {
+  const program = file.endsWith(".py") ? "python3" : process.execPath;
+  const child = Bun.spawn([program, ...flags, file], {
     cwd: ROOT,
     env: { PATH: process.env.PATH ?? "", HOME: process.env.HOME ?? "", NODE_ENV: "production", ...env },
     stdout: "pipe",
@@ -61,6 +70,7 @@ export async function start(
   return {
     pid: child.pid,
     output,
+    kill: () => child.kill("SIGKILL"),
     async stop() {
       child.kill("SIGTERM");
       const timer = setTimeout(() => child.kill("SIGKILL"), 8_000);

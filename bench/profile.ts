@@ -5,8 +5,8 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { CONCURRENCY, longhaul } from "./contenders.ts";
-import { BODY, cpuOf, freePort, start, startRedis } from "./machine.ts";
+import { longhaul } from "./contenders.ts";
+import { cpuOf, freePort, load, start, startRedis } from "./machine.ts";
 
 const [what = "submit", count = "40000"] = process.argv.slice(2);
 const jobs = Number(count);
@@ -17,21 +17,12 @@ const servicePort = await freePort();
 const service = await start("bench/peers/noop-service.ts", { PORT: String(servicePort) }, /ready/);
 const profiled = ["--cpu-prof", "--cpu-prof-interval=200", `--cpu-prof-dir=${dir}`];
 const gateway = await longhaul.gateway(redis, port, dir, what === "submit" ? profiled : []);
-const load = async (n: number) =>
-  (
-    await start("bench/peers/load.ts", {
-      BODY,
-      CONCURRENCY: String(CONCURRENCY),
-      MODE: "submit",
-      URL: `http://127.0.0.1:${port}`,
-      JOBS: String(n),
-    })
-  ).output;
+const submit = (n: number) => load({ MODE: "submit", URL: `http://127.0.0.1:${port}`, JOBS: String(n) });
 await Bun.sleep(500);
-await load(2_000);
+await submit(2_000);
 await redis.client.config("RESETSTAT");
 const before = { redis: await redis.cpu(), gateway: await cpuOf(gateway.pid) };
-const said = await load(jobs);
+const said = await submit(jobs);
 const each = (seconds: number) => `${((seconds * 1e6) / jobs).toFixed(1)} µs`;
 console.log(
   `submit ${said.trim()}: Redis ${each((await redis.cpu()) - before.redis)}, gateway ${each((await cpuOf(gateway.pid)) - before.gateway)} a job`,

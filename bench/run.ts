@@ -2,7 +2,9 @@
  * Longhaul beside its peers, interleaved in one run: real gateways over HTTP, real workers, the same no-op service,
  * the same Redis settings. Only ratios carry over to another machine.
  *
- *   bun run bench [--rounds 5] [--jobs 20000] [--rate 200] [--seconds 5]
+ *   bun run bench [--rounds 5] [--jobs 20000] [--rate 200] [--seconds 5] [--only name]
+ *   bun run bench --scale [--jobs 1000000]     long queues, more workers, long calls, idle: see scale.ts
+ *   bun run bench --features [--rounds 5]      what each feature costs: see features.ts
  *
  * Prints the table and writes bench/results/<time>.json. It is a benchmark and never a test.
  */
@@ -10,24 +12,37 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { bullmq, bullmqSameRedis, CONCURRENCY, type Contender, longhaul } from "./contenders.ts";
-import { BODY, freePort, median, quantile, ROOT, start, startRedis } from "./machine.ts";
+import { bullmq, bullmqSameRedis, type Contender, longhaul } from "./contenders.ts";
+import { features } from "./features.ts";
+import { BODY, CONCURRENCY, freePort, load, median, quantile, ROOT, start, startRedis } from "./machine.ts";
+import { hasRq, rqDrain } from "./rq.ts";
+import { scale } from "./scale.ts";
 
 const { values } = parseArgs({
   options: {
     rounds: { type: "string", default: "5" },
-    jobs: { type: "string", default: "20000" },
+    jobs: { type: "string" },
+    scale: { type: "boolean", default: false },
+    features: { type: "boolean", default: false },
     rate: { type: "string", default: "200" },
     seconds: { type: "string", default: "5" },
     only: { type: "string", default: "" },
   },
 });
-const [rounds, jobs, rate, seconds] = [values.rounds, values.jobs, values.rate, values.seconds].map(Number) as [
-  number,
-  number,
-  number,
-  number,
-];
+if (values.scale) {
+  await scale(Number(values.jobs ?? 1_000_000));
+  process.exit(0);
+}
+if (values.features) {
+  await features(Number(values.rounds));
+  process.exit(0);
+}
+const [rounds, jobs, rate, seconds] = [values.rounds, values.jobs ?? 20_000, values.rate, values.seconds].map(
+  Number,
+) as [number, number, number, number];
+
+/** Jobs before the clock starts, of every contender: a compiler that warms up is not what is measured. */
+const WARM = 5_000;
 
 /** One round of one contender. Rates a second, memory in bytes a job, CPU of Redis in µs a job, latency in ms. */
 type Figures = {
@@ -47,28 +62,24 @@ const servicePort = await freePort();
 const serviceUrl = `http://127.0.0.1:${servicePort}`;
 const service = await start("bench/peers/noop-service.ts", { PORT: String(servicePort) }, /ready/);
 
-async function load(env: Record<string, string>): Promise<string> {
-  return (await start("bench/peers/load.ts", { BODY, CONCURRENCY: String(CONCURRENCY), ...env })).output;
-}
-
 async function round(contender: Contender): Promise<Figures> {
   const redis = await startRedis(contender.redis);
   const port = await freePort();
   const gateway = await contender.gateway(redis, port, dir);
   const url = `http://127.0.0.1:${port}`;
   await Bun.sleep(700);
-  await load({ MODE: "submit", URL: url, JOBS: "500" }); // warm
+  await load({ MODE: "submit", URL: url, JOBS: String(WARM) }); // warm
   const [memory0, cpu0] = [await redis.memory(), await redis.cpu()];
   const { perSecond } = JSON.parse(await load({ MODE: "submit", URL: url, JOBS: String(jobs) })) as {
     perSecond: number;
   };
   const [memory1, cpu1] = [await redis.memory(), await redis.cpu()];
 
-  const total = jobs + 500;
+  const total = jobs + WARM;
   const worker = await contender.worker(redis, serviceUrl, dir);
   // The clock starts at the first finished jobs: starting a process is not draining.
   let first = 0;
-  while (first < 500) {
+  while (first < WARM) {
     await Bun.sleep(2);
     first = await contender.finished(redis);
   }
@@ -109,7 +120,7 @@ async function round(contender: Contender): Promise<Figures> {
 async function limits(): Promise<{ post: number; fetch: number }> {
   const port = await freePort();
   const noop = await start("bench/peers/noop-gateway.ts", { PORT: String(port) }, /ready/);
-  await load({ MODE: "submit", URL: `http://127.0.0.1:${port}`, JOBS: "500" });
+  await load({ MODE: "submit", URL: `http://127.0.0.1:${port}`, JOBS: String(WARM) });
   const { perSecond } = JSON.parse(
     await load({ MODE: "submit", URL: `http://127.0.0.1:${port}`, JOBS: String(jobs) }),
   ) as { perSecond: number };
@@ -123,9 +134,13 @@ async function limits(): Promise<{ post: number; fetch: number }> {
   return { post: perSecond, fetch: Number(await bare.output) };
 }
 
-const contenders = [longhaul, bullmq].filter((c) => c.name.toLowerCase().includes(values.only.toLowerCase()));
+const contenders = [longhaul, bullmq, bullmqSameRedis].filter((c) =>
+  c.name.toLowerCase().includes(values.only.toLowerCase()),
+);
 const results = new Map<string, Figures[]>(contenders.map((c) => [c.name, []]));
 const bounds: { post: number; fetch: number }[] = [];
+const rq = { fork: [] as number[], simple: [] as number[] };
+const withRq = values.only === "" && hasRq();
 for (let n = 1; n <= rounds; n++) {
   // each round begins with another one, so that none always has the warmer machine
   const order = contenders.map((_, i) => contenders[(i + n) % contenders.length] as Contender);
@@ -137,6 +152,7 @@ for (let n = 1; n <= rounds; n++) {
     );
   }
   bounds.push(await limits());
+  if (withRq) for (const kind of ["fork", "simple"] as const) rq[kind].push(await rqDrain(kind, serviceUrl));
 }
 await service.stop();
 rmSync(dir, { recursive: true, force: true });
@@ -165,23 +181,30 @@ console.log(
 );
 for (const [label, field, digits, goal] of ROWS) {
   const ratio =
-    contenders.length > 1 ? `${(median(at(longhaul.name, field)) / median(at(bullmq.name, field))).toFixed(2)} ×` : "–";
+    values.only === "" ? `${(median(at(longhaul.name, field)) / median(at(bullmq.name, field))).toFixed(2)} ×` : "–";
   console.log(
     `| ${label} | ${contenders.map((c) => range(at(c.name, field), digits)).join(" | ")} | ${ratio} | ${goal} |`,
   );
+}
+for (const kind of ["fork", "simple"] as const) {
+  if (rq[kind].length === 0) continue;
+  const times = median(at(longhaul.name, "drain")) / median(rq[kind]);
+  const name = kind === "fork" ? "RQ, a process a job (the old system)" : "RQ SimpleWorker";
+  const goal = kind === "fork" ? "≥ 300 · 1,500" : "";
+  console.log(`| drain of ${name}, /s | ${range(rq[kind], 0)} | | | ${times.toFixed(0)} × | ${goal} |`);
 }
 const share = (100 * median(at(longhaul.name, "drain"))) / median(bounds.map((b) => b.fetch));
 console.log(
   `| limit: hono no-op POST, /s | ${range(
     bounds.map((b) => b.post),
     0,
-  )} | | | |`,
+  )} | | | | |`,
 );
 console.log(
   `| limit: bare fetch, /s | ${range(
     bounds.map((b) => b.fetch),
     0,
-  )} | | drain is ${share.toFixed(0)} % of it | ≥ 50 % · 70 % |`,
+  )} | | | drain is ${share.toFixed(0)} % of it | ≥ 50 % · 70 % |`,
 );
 mkdirSync(`${ROOT}/bench/results`, { recursive: true });
 const file = `${ROOT}/bench/results/${new Date().toISOString().replaceAll(":", "-")}.json`;
@@ -197,6 +220,7 @@ writeFileSync(
       cpus: cpus().length,
       results: Object.fromEntries(results),
       limits: bounds,
+      rq,
     },
     null,
     2,

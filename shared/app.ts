@@ -81,9 +81,25 @@ export const SEAL: Record<string, string> = {
   "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
 };
 
+const whole = new WeakSet<Response>();
+
+/** Adds SEAL to an answer that was made elsewhere. */
+export function sealed(response: Response): Response {
+  if (whole.has(response)) return response;
+  try {
+    for (const name in SEAL) if (!response.headers.has(name)) response.headers.set(name, SEAL[name] as string);
+    return response;
+  } catch {
+    return sealed(new Response(response.body, response)); // a redirect's headers cannot be changed
+  }
+}
+
 /** A JSON answer of ready text, sealed. */
-export const jsonText = (text: string, status = 200, headers: Record<string, string> = {}) =>
-  new Response(text, { status, headers: { "content-type": "application/json", ...SEAL, ...headers } });
+export function jsonText(text: string, status = 200, headers: Record<string, string> = {}): Response {
+  const response = new Response(text, { status, headers: { "content-type": "application/json", ...SEAL, ...headers } });
+  whole.add(response); // to look into each answer's headers again costs more than to make it
+  return response;
+}
 
 /**
  * A JSON answer that carries the record's revision, or 304 when the client has that revision.

@@ -82,6 +82,8 @@ export class PortBusy extends Error {}
  * @throws PortBusy
  */
 export function serve(fetch: Fetch, port: number, hostname: string): Server {
+  // Nobody but this machine reaches 127.0.0.1, so there is no address to ask the socket for: a system call a request.
+  const only = hostname === "127.0.0.1" ? { ip: hostname } : undefined;
   try {
     if (bun) {
       const server = bun.serve({
@@ -91,14 +93,14 @@ export function serve(fetch: Fetch, port: number, hostname: string): Server {
         maxRequestBodySize: Number.MAX_SAFE_INTEGER, // Bun's own 413 has no problem in it; each route has its limit
         development: false, // otherwise an exception's page shows source code
         fetch: (request: Request, self: { requestIP(r: Request): { address: string } | null }) =>
-          fetch(request, { ip: self.requestIP(request)?.address ?? "" }),
+          fetch(request, only ?? { ip: self.requestIP(request)?.address ?? "" }),
       });
       return { port: server.port, stop: (force) => server.stop(force) };
     }
     if (deno) {
       const stopped = new AbortController();
       const server = deno.serve({ port, hostname, signal: stopped.signal, onListen: () => {} }, (request, info) =>
-        fetch(request, { ip: info.remoteAddr.hostname ?? "" }),
+        fetch(request, only ?? { ip: info.remoteAddr.hostname ?? "" }),
       );
       return {
         port: server.addr.port,

@@ -1,13 +1,14 @@
 import { expect, test } from "bun:test";
 
 /**
- * The whole of it once, small enough for a busy machine: real gateways and workers, a fault about every second, an
- * independent checker and the clients' ledger. `bun run chaos` does 20,000 jobs, and as many as it is told.
+ * The whole of it once: real gateways and workers, a fault about every second, an independent checker and the clients'
+ * ledger. Takes 90 s on two cores, 130 s on one; a slower machine submits fewer jobs in its 112 s and has all the time
+ * it needs to end them, so that nothing here judges its speed. `bun run chaos` does as many jobs as it is told.
  * CHAOS_SEED repeats a run.
  */
-test("chaos: 4,000 jobs, and none is lost and none ends twice", async () => {
+test("chaos: 20,000 jobs, and none is lost and none ends twice", async () => {
   const seed = process.env.CHAOS_SEED ?? String(Math.floor(Math.random() * 2 ** 31));
-  const args = ["tests/chaos/index.ts", "--jobs", "4000", "--seconds", "30", "--seed", seed];
+  const args = ["tests/chaos/index.ts", "--jobs", "20000", "--seconds", "75", "--seed", seed];
   const child = Bun.spawn([process.execPath, ...args], { stdout: "pipe", stderr: "inherit" });
   const text = await new Response(child.stdout).text();
   const code = await child.exited;

@@ -272,3 +272,20 @@ test("SERVICES: a route may not hide one of the gateway's own", () => {
     expect([route, mistakes(withFile({ a: { url: "http://a", route } })).length > 0]).toEqual([route, true]);
   }
 });
+
+test("alerts: shares, durations and an address of the operator's own; a user or a password in it is refused", () => {
+  const { alertWebhook, alerts } = readConfig({
+    ALERT_WEBHOOK: "http://relay:9000/x",
+    ALERT_FAILURE_RATE: "12.5%",
+    ALERT_MEMORY: "100 %",
+    ALERT_NO_WORKER: "0",
+  });
+  expect(alertWebhook).toBe("http://relay:9000/x");
+  expect(alerts).toMatchObject({ failureRate: 0.125, memory: 1, noWorkerMs: 0 });
+  for (const url of ["relay:9000", "ftp://a/b", "http://u:p@a/", "/x"]) {
+    expect([url, mistakes({ ALERT_WEBHOOK: url }).join()]).toEqual([url, expect.stringContaining("ALERT_WEBHOOK")]);
+  }
+  for (const share of ["0.5", "101%", "-1%", "half", "%"]) {
+    expect([share, mistakes({ ALERT_MEMORY: share }).join()]).toEqual([share, expect.stringContaining("20%")]);
+  }
+});

@@ -22,7 +22,7 @@ beforeAll(() => {
   mkdirSync(join(copy, "shared/clocks"));
   writeFileSync(
     join(copy, "shared/routes/index.ts"),
-    "export const routes = [];\nexport const edge = () => {};\nexport const sealed = (r: Response) => r;\n" +
+    "export const routes = [];\nexport const edge = () => {};\n" +
       'import { newApp } from "../app.ts";\nexport const dashboard = () => newApp();\n',
   );
   writeFileSync(join(copy, "shared/clocks/index.ts"), "export const clocks = [];\nexport const everywhere = [];\n");

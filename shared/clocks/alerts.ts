@@ -1,10 +1,11 @@
 import { type AlertEvent, conditions, judge, nameOf } from "../alerts.ts";
 import { sendCallback } from "../callback.ts";
+import type { Config } from "../config.ts";
 import { AlertStore, type AlertTry } from "../store/alerts.ts";
 import type { Clock, EveryContext } from "./clock.ts";
 
-/** ms between two looks at the rules, by whichever process it is. */
-const LOOK_MS = 2_000;
+/** ms between two looks at the rules, by whichever process it is: several within ALERT_HOLD, where that is short. */
+const lookMs = ({ alerts }: Config) => Math.min(2_000, Math.max(250, alerts.holdMs / 4));
 /** Deliveries that one process has in hand at once. */
 const MOST = 8;
 /** ms beyond the longest try after which another process tries. */
@@ -19,7 +20,7 @@ let inHand = 0;
  */
 export const alerts: Clock<EveryContext> = {
   name: "alerts",
-  everyMs: () => 1_000,
+  everyMs: (config) => lookMs(config) / 2,
   async step(context) {
     const url = context.config.alertWebhook;
     if (url === undefined) return;
@@ -30,7 +31,7 @@ export const alerts: Clock<EveryContext> = {
 };
 
 async function look({ config, snapshots, history }: EveryContext, store: AlertStore): Promise<void> {
-  const turn = await store.turn(LOOK_MS);
+  const turn = await store.turn(lookMs(config));
   if (!turn) return;
   const [snapshot, hours] = await Promise.all([snapshots.get(), history.lastHour()]);
   const changes = conditions(snapshot, hours, config.alerts).flatMap((condition) => {

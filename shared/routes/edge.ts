@@ -2,7 +2,7 @@
 import type { Hono } from "hono";
 import { cors } from "hono/cors";
 import { plainIp } from "../addresses.ts";
-import { type Env, type Gateway, SEAL } from "../app.ts";
+import type { Env, Gateway } from "../app.ts";
 import { Fault } from "../faults.ts";
 import { take } from "../store/rate.ts";
 import { within } from "../store/redis.ts";
@@ -71,16 +71,5 @@ export function edge(app: Hono<Env>, gateway: Gateway): void {
     } catch {
       return `ip:${plainIp(ip)}`;
     }
-  }
-}
-
-/** Adds what every answer of this gateway carries, unless its route has said otherwise. */
-export function sealed(response: Response): Response {
-  try {
-    const { headers } = response;
-    for (const name in SEAL) if (!headers.has(name)) headers.set(name, SEAL[name] as string);
-    return response;
-  } catch {
-    return sealed(new Response(response.body, response)); // a redirect's headers cannot be changed
   }
 }

@@ -19,11 +19,19 @@ export type Ledger = {
   promises: Promise_[];
   /** id → n of every 202 */
   accepted: Map<string, number>;
+  /** id → performance.now() of its first 202 */
+  toldAt: Map<string, number>;
   slowestMs: number;
   answers: Map<string, number>;
 };
 
-export const newLedger = (): Ledger => ({ promises: [], accepted: new Map(), slowestMs: 0, answers: new Map() });
+export const newLedger = (): Ledger => ({
+  promises: [],
+  accepted: new Map(),
+  toldAt: new Map(),
+  slowestMs: 0,
+  answers: new Map(),
+});
 
 export class Clients {
   stopped = false;
@@ -109,6 +117,7 @@ export class Clients {
       if (response.status === 202) {
         promise.ids.add(body.job_id as string);
         ledger.accepted.set(body.job_id as string, promise.n);
+        if (!ledger.toldAt.has(body.job_id as string)) ledger.toldAt.set(body.job_id as string, performance.now());
         if (!promise.key && this.random() < 0.01) await this.cancel(url, promise, body.job_id as string);
         return true;
       }

@@ -52,6 +52,8 @@ async function lossy(proxy: LossyProxy, loss: Loss, ms: number) {
 }
 
 let redisAway = false;
+/** performance.now() of each kill -9 of Redis */
+export const redisKills: number[] = [];
 
 export const FAULTS: Fault[] = [
   { name: "kill -9 worker", weight: 4, run: (w, r) => kill(w, w.workers, r) },
@@ -65,6 +67,7 @@ export const FAULTS: Fault[] = [
     async run(world, random) {
       if (redisAway) return;
       redisAway = true;
+      redisKills.push(performance.now());
       await world.redis.kill9();
       await Bun.sleep(200 + 1_200 * random());
       await world.redis.restart();

@@ -2,7 +2,7 @@
 import type { Redis } from "ioredis";
 import type { Checker } from "./checker.ts";
 import type { Ledger } from "./clients.ts";
-import type { Havoc } from "./faults.ts";
+import { type Havoc, redisKills } from "./faults.ts";
 import { SERVICE, type World } from "./world.ts";
 
 export type Result = {
@@ -132,6 +132,13 @@ export function report(
         .map((text) => `    ${text}`)
         .join("\n")}`,
     );
+  }
+  // Told just before a kill and gone with it: Redis had answered before it wrote. Told long before: we lost it.
+  for (const id of [...checker.lost].slice(0, 20)) {
+    const told = ledger.toldAt.get(id) ?? Number.NaN;
+    const next = redisKills.find((at) => at >= told);
+    const when = next === undefined ? "after the last" : `${Math.round(next - told)} ms before the next`;
+    console.log(`  LOST ${id}: its 202 came ${when} kill -9 of Redis`);
   }
   for (const fault of result.faults.slice(0, 20)) console.log(`  WRONG ${fault}`);
   if (result.faults.length > 20) console.log(`  … and ${result.faults.length - 20} more`);

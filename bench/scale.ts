@@ -1,0 +1,168 @@
+/**
+ * `bun run bench --scale [--jobs 1000000]`: what a long queue, more workers, many long calls and no work at all cost.
+ * Longhaul alone: a rate against its own rate with a short queue, so that only ratios matter.
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { longhaul } from "./contenders.ts";
+import { type BenchRedis, type Child, cpuOf, freePort, load, median, start, startRedis } from "./machine.ts";
+
+type Stage = {
+  redis: BenchRedis;
+  gateway: Child;
+  url: string;
+  board: string;
+  serviceUrl: string;
+  dir: string;
+  end(): Promise<void>;
+};
+
+async function stage(delayMs = 0): Promise<Stage> {
+  const dir = mkdtempSync(join(tmpdir(), "longhaul-scale-"));
+  const [port, boardPort, servicePort] = [await freePort(), await freePort(), await freePort()];
+  const redis = await startRedis(longhaul.redis);
+  const service = await start(
+    "bench/peers/noop-service.ts",
+    { PORT: String(servicePort), DELAY: String(delayMs) },
+    /ready/,
+  );
+  const gateway = await longhaul.gateway(redis, port, dir, [], { MAX_QUEUED: "0", DASHBOARD_PORT: String(boardPort) });
+  return {
+    redis,
+    gateway,
+    dir,
+    url: `http://127.0.0.1:${port}`,
+    board: `http://127.0.0.1:${boardPort}`,
+    serviceUrl: `http://127.0.0.1:${servicePort}`,
+    async end() {
+      await gateway.stop();
+      await service.stop();
+      await redis.stop();
+      rmSync(dir, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Jobs a second of `workers` processes, from 2,000 finished jobs on; the rest of the queue stays. */
+async function drained(s: Stage, jobs: number, workers = 1): Promise<number> {
+  const before = await longhaul.finished(s.redis);
+  const all = await Promise.all(Array.from({ length: workers }, () => longhaul.worker(s.redis, s.serviceUrl, s.dir)));
+  const done = async () => (await longhaul.finished(s.redis)) - before;
+  let first = 0;
+  while (first < 2_000) {
+    await Bun.sleep(2);
+    first = await done();
+  }
+  const begun = performance.now();
+  let last = first;
+  while (last < jobs + first) {
+    await Bun.sleep(5);
+    last = await done();
+  }
+  const rate = (last - first) / ((performance.now() - begun) / 1_000);
+  for (const worker of all) worker.kill();
+  await Promise.all(all.map((worker) => worker.stop()));
+  return rate;
+}
+
+/** ms, median of 20. */
+async function latency(url: string, pauseMs = 0): Promise<number> {
+  const times: number[] = [];
+  for (let i = 0; i < 20; i++) {
+    if (pauseMs) await Bun.sleep(pauseMs);
+    const at = performance.now();
+    const answer = await fetch(url);
+    await answer.arrayBuffer();
+    if (!answer.ok) throw new Error(`${url} answered ${answer.status}`);
+    times.push(performance.now() - at);
+  }
+  return median(times);
+}
+
+async function longQueue(total: number): Promise<void> {
+  const s = await stage();
+  await load({ MODE: "submit", URL: s.url, JOBS: "15000" }); // warm
+  const takeShort = await drained(s, 8_000);
+  const rows: number[][] = [];
+  const step = total / 10;
+  for (let at = step; at <= total; at += step) {
+    const memory = await s.redis.memory();
+    const { perSecond } = JSON.parse(await load({ MODE: "submit", URL: s.url, JOBS: String(step) })) as {
+      perSecond: number;
+    };
+    const bytes = ((await s.redis.memory()) - memory) / step;
+    rows.push([
+      at,
+      perSecond,
+      bytes,
+      await latency(`${s.board}/state.json`, 60),
+      await latency(`${s.url}/jobs?limit=50`),
+    ]);
+    const told = rows
+      .at(-1)
+      ?.map((n, i) => n.toFixed(i > 2 ? 2 : 0))
+      .join(" | ");
+    console.log(`| ${told} |`);
+  }
+  const takeLong = await drained(s, 8_000);
+  const [first, last] = [rows[0] as number[], rows.at(-1) as number[]];
+  console.log(
+    `submit at ${total} queued against ${step}: ${((last[1] as number) / (first[1] as number)).toFixed(2)} ×`,
+  );
+  console.log(
+    `take at ${total} queued: ${Math.round(takeLong)}/s, with 15,000: ${Math.round(takeShort)}/s: ${(takeLong / takeShort).toFixed(2)} ×`,
+  );
+  for (const workers of [1, 2, 4])
+    console.log(`${workers} workers: ${Math.round(await drained(s, 20_000, workers))}/s`);
+  await s.end();
+}
+
+async function longCalls(slots: number, delayMs: number): Promise<void> {
+  const s = await stage(delayMs);
+  await load({ MODE: "submit", URL: s.url, JOBS: String(slots * 10) });
+  const worker = await longhaul.worker(s.redis, s.serviceUrl, s.dir, [], { WORKER_SLOTS: String(slots) });
+  while ((await longhaul.finished(s.redis)) < slots) await Bun.sleep(5);
+  const [begun, first] = [performance.now(), await longhaul.finished(s.redis)];
+  while ((await longhaul.finished(s.redis)) < slots * 9) await Bun.sleep(5);
+  const rate = ((await longhaul.finished(s.redis)) - first) / ((performance.now() - begun) / 1_000);
+  console.log(
+    `${slots} slots of calls of ${delayMs} ms: ${Math.round(rate)}/s of ${(slots * 1_000) / delayMs} possible`,
+  );
+  await worker.stop();
+  await s.end();
+}
+
+async function idle(seconds: number): Promise<void> {
+  const s = await stage();
+  const worker = await longhaul.worker(s.redis, s.serviceUrl, s.dir);
+  await Bun.sleep(3_000);
+  const cost = async () => [
+    await s.redis.commands(),
+    await s.redis.cpu(),
+    await cpuOf(s.gateway.pid),
+    await cpuOf(worker.pid),
+  ];
+  const before = await cost();
+  await Bun.sleep(seconds * 1_000);
+  const [commands, redis, gateway, work] = (await cost()).map((n, i) => n - (before[i] as number)) as [
+    number,
+    number,
+    number,
+    number,
+  ];
+  const ms = (n: number) => `${Math.round(n * 1_000)} ms`;
+  console.log(
+    `idle for ${seconds} s: ${commands} Redis commands; CPU of Redis ${ms(redis)}, gateway ${ms(gateway)}, worker ${ms(work)}`,
+  );
+  await worker.stop();
+  await s.end();
+}
+
+/** All of it. @param total  jobs in the long queue */
+export async function scale(total: number): Promise<void> {
+  console.log("| queued | submit /s | bytes a job | state.json ms | list ms |\n|---|---|---|---|---|");
+  await longQueue(total);
+  await longCalls(1_000, 500);
+  await idle(30);
+}
