@@ -5,7 +5,18 @@
 import process from "node:process";
 import type { Context } from "hono";
 import { accept, showStatus } from "./shared/accept.ts";
-import { allow, type Env, type Gateway, idOf, jsonText, newApp, revised, sealed, unchanged } from "./shared/app.ts";
+import {
+  allow,
+  type Env,
+  type Gateway,
+  idOf,
+  jsonText,
+  newApp,
+  revised,
+  sealed,
+  served,
+  unchanged,
+} from "./shared/app.ts";
 import { guard, isLoopback } from "./shared/auth.ts";
 import { History } from "./shared/board/history.ts";
 import { everywhere } from "./shared/clocks/index.ts";
@@ -70,7 +81,7 @@ export function gatewayApp(gateway: Gateway, warnings: () => string[] = () => []
   app.route("/", health(gateway, warnings));
   for (const mounted of routes) app.route("/", mounted(gateway));
   app.notFound((c) => {
-    const path = new URL(c.req.url).pathname;
+    const path = URL.canParse(c.req.url) ? new URL(c.req.url).pathname : c.req.path;
     return problem(
       new Fault("unknown_route", `There is no ${c.req.method} ${path.slice(0, 200)}.${nearest(c.req.method, path)}`),
       path,
@@ -193,12 +204,13 @@ async function main(): Promise<void> {
   const ending = new AbortController();
   const gateway = assemble(config, redis, ending.signal);
   const app = gatewayApp(gateway, () => warnings);
+  const answer = served(app);
   const counted = async (request: Request, env: Env["Bindings"]) =>
-    answers.count(request.method, sealed(await app.fetch(request, env)));
+    answers.count(request.method, sealed(await answer(request, env)));
   const servers: Server[] = [serve(counted, config.port, config.host)];
   if (config.dashboardPort !== 0) {
-    const board = dashboard(gateway, app);
-    servers.push(serve((request, env) => board.fetch(request, env), config.dashboardPort, config.dashboardHost));
+    const board = served(dashboard(gateway, app));
+    servers.push(serve(board, config.dashboardPort, config.dashboardHost));
   }
   console.log(`gateway ready under ${RUNTIME}: http://${config.host}:${servers[0]?.port}`);
   if (servers[1]) console.log(`dashboard: http://${config.dashboardHost}:${servers[1].port}`);

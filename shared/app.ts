@@ -43,9 +43,25 @@ export type Env = { Bindings: { ip: string; caller?: Caller } };
 /** A new app that answers every fault as a problem. */
 export function newApp(): Hono<Env> {
   const app = new Hono<Env>();
-  app.onError((error, c) => problem(toFault(error), new URL(c.req.url).pathname));
+  app.onError((error, c) =>
+    URL.canParse(c.req.url) ? problem(toFault(error), new URL(c.req.url).pathname) : noHost(c.req.path),
+  );
   return app;
 }
+
+const noHost = (path: string) => problem(new Fault("bad_request", "The header Host cannot be read."), path);
+
+/**
+ * An app as a server's handler. Bun gives a request without a Host, as HTTP/1.0 allows it, a bare path for its URL, and
+ * likewise one whose Host is none: the first is meant for this machine, the second is refused.
+ */
+export const served = (app: Pick<Hono<Env>, "fetch">) => (request: Request, env: Env["Bindings"]) => {
+  if (!request.url.startsWith("/")) return app.fetch(request, env);
+  if (request.headers.get("host")) return noHost(request.url.split("?", 1)[0] as string);
+  const { method, headers, body, signal } = request;
+  const init = { method, headers, signal, ...(body ? { body, duplex: "half" } : {}) };
+  return app.fetch(new Request(`http://localhost${request.url}`, init as RequestInit), env);
+};
 
 /** Checks the caller. @throws Fault no_key, wrong_key, wrong_scope, foreign_origin */
 export const allow = (gateway: Gateway, c: { req: { raw: Request }; env: Env["Bindings"] }, need: Scope): Caller =>

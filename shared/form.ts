@@ -18,8 +18,9 @@ const wrong = (field: string, why: string) =>
  * @param take   is given the file's name as the client wrote it, and its bytes as they arrive; they end with an error
  *               when the form turns out to be unfit
  * @param drop   undoes `take` when something after the file was unfit
+ * @param most   bytes of the form; what is sent beside the file counts too, so that no form is endless
  * @returns what `take` made of the file, once the whole form has arrived
- * @throws Fault not_multipart, bad_request, invalid, and what `take` throws
+ * @throws Fault not_multipart, bad_request, invalid, too_large, and what `take` throws
  */
 export async function oneFile<T>(
   request: Request,
@@ -27,6 +28,7 @@ export async function oneFile<T>(
   take: (filename: string, pieces: AsyncIterable<Uint8Array>) => Promise<T>,
   drop: (taken: T) => Promise<void>,
   silenceMs = SILENCE_MS,
+  most = Number.POSITIVE_INFINITY,
 ): Promise<T> {
   const type = request.headers.get("content-type") ?? "";
   if (!/^\s*multipart\/form-data\s*(;|$)/i.test(type)) {
@@ -105,6 +107,8 @@ export async function oneFile<T>(
       since = Infinity;
       if (done || problem !== undefined) break;
       fed += value.length;
+      if (fed > most)
+        fail(new Fault("too_large", `The form is larger than ${most} bytes (MAX_UPLOAD_BYTES, and 1 MiB beside it).`));
       await until((parsed) => parser.write(value, () => parsed()));
       // One chunk at a time: then its memory can go at once, and does not wait for the collector (see free).
       while (part && dealt < part.bytesRead && problem === undefined) {

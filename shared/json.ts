@@ -4,6 +4,8 @@ import { Fault } from "./faults.ts";
 const decoder = new TextDecoder("utf-8", { fatal: true });
 /** A number that JavaScript's own numbers may not hold: 16 digits or more, or a long fraction or exponent. */
 const LONG_NUMBER = /[\d.]{16}|\d[eE][+-]?\d{3}/;
+/** The name itself, or an escape that any of its letters may be written with. */
+const PROTO = /__proto__|\\u00[5-7]/;
 
 type RawJSON = { rawJSON: string };
 const hasRaw = "rawJSON" in JSON;
@@ -19,7 +21,8 @@ export function parseJson(bytes: Uint8Array, maxDepth: number): unknown {
   try {
     text = decoder.decode(bytes);
   } catch {
-    throw new Fault("malformed_json", "The body is not UTF-8 text.");
+    const packed = bytes[0] === 0x1f && bytes[1] === 0x8b ? " It is gzip; send it without Content-Encoding." : "";
+    throw new Fault("malformed_json", `The body is not UTF-8 text.${packed}`);
   }
   if (depth(bytes) > maxDepth) {
     throw new Fault("bad_request", `The body is nested deeper than ${maxDepth} levels; make it flatter.`);
@@ -32,12 +35,18 @@ export function parseJson(bytes: Uint8Array, maxDepth: number): unknown {
       "malformed_json",
       text.trim() === ""
         ? "The body is empty; send a JSON object."
-        : `The body is not JSON: ${(error as Error).message}.`,
+        : `The body is not JSON: ${(error as Error).message.slice(0, 200)}.`,
     );
   }
   // A scan of the text would refuse it inside a string value too; keys only are looked at, and only when it occurs.
-  if (text.includes("__proto__") || text.includes("\\u005f")) refuseProto(value);
+  if (PROTO.test(text)) refuseProto(value);
   return value;
+}
+
+/** A number that was kept as it was written, as a number; undefined when the value is no such thing. */
+export function plainNumber(value: unknown): number | undefined {
+  const known = JSON as unknown as { isRawJSON?(value: unknown): boolean };
+  return known.isRawJSON?.(value) ? Number((value as RawJSON).rawJSON) : undefined;
 }
 
 function keepDigits(_key: string, value: unknown, context?: { source?: string }): unknown {

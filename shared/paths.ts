@@ -20,7 +20,8 @@ export function pathFault(path: string): string | undefined {
     // a lone % is a plain character of a file's name
   }
   for (const form of [path, decoded]) {
-    if (form.includes("\0") || form.split(/[/\\]/).includes("..")) return "must not contain ..";
+    if (form.includes("\0")) return "holds an encoded NUL character";
+    if (form.split(/[/\\]/).includes("..")) return "must not contain ..";
     if (form.startsWith("/") && !VOLUMES.some((volume) => form === volume || form.startsWith(`${volume}/`))) {
       return `lies outside ${VOLUMES.join(", ")}`;
     }

@@ -6,6 +6,7 @@ import type { Caller } from "./auth.ts";
 import { type CallbackSettings, checkCallback } from "./callback.ts";
 import { Fault, type FaultCode, type FaultExtra, type FieldFault } from "./faults.ts";
 import { type JobOptions, newJobId, serviceName } from "./jobs.ts";
+import { plainNumber } from "./json.ts";
 import { checkFiles } from "./paths.ts";
 import type { Operation } from "./services.ts";
 import type { NewJob } from "./store/produce.ts";
@@ -21,21 +22,27 @@ export async function readBody(request: Request, maxBytes: number): Promise<Uint
   const tooLarge = () =>
     new Fault("too_large", `The body is larger than ${maxBytes} bytes (MAX_BODY_BYTES). Send large data as a file.`);
   if (declared > maxBytes) throw tooLarge();
-  if (request.headers.get("content-length") !== null) {
-    const whole = new Uint8Array(await request.arrayBuffer());
-    if (whole.length > maxBytes) throw tooLarge();
-    return whole;
-  }
-  const parts: Uint8Array[] = [];
-  let size = 0;
-  if (request.body) {
-    for await (const part of request.body as unknown as AsyncIterable<Uint8Array>) {
-      size += part.length;
-      if (size > maxBytes) throw tooLarge();
-      parts.push(part);
+  try {
+    if (request.headers.get("content-length") !== null) {
+      const whole = new Uint8Array(await request.arrayBuffer());
+      if (whole.length > maxBytes) throw tooLarge();
+      return whole;
     }
+    const parts: Uint8Array[] = [];
+    let size = 0;
+    if (request.body) {
+      for await (const part of request.body as unknown as AsyncIterable<Uint8Array>) {
+        size += part.length;
+        if (size > maxBytes) throw tooLarge();
+        parts.push(part);
+      }
+    }
+    return Buffer.concat(parts);
+  } catch (error) {
+    if (error instanceof Fault) throw error;
+    // The sender has gone: nobody hears this, and it is no fault of ours that the log should tell.
+    throw new Fault("bad_request", "The connection was cut before the body was complete.");
   }
-  return Buffer.concat(parts);
 }
 
 const duration = z.union([z.string(), z.number()]).transform((value, ctx) => {
@@ -91,7 +98,8 @@ export const OPTION_NAMES = Object.keys(OPTIONS.shape);
 
 /** One issue of zod as a person reads it: what was wrong, and what is allowed. */
 function told(issue: z.core.$ZodIssue): string {
-  const given = issue.input === undefined ? "" : `, not ${JSON.stringify(issue.input)?.slice(0, 60)}`;
+  const shown = typeof issue.input === "number" ? String(issue.input) : JSON.stringify(issue.input);
+  const given = issue.input === undefined ? "" : `, not ${shown?.slice(0, 60)}`;
   if (issue.code === "invalid_type") {
     return issue.input === undefined
       ? `is required (a value of type ${issue.expected})`
@@ -99,6 +107,9 @@ function told(issue: z.core.$ZodIssue): string {
   }
   if (issue.code === "invalid_value")
     return `must be one of ${issue.values.map((v) => JSON.stringify(v)).join(", ")}${given}`;
+  if (issue.code === "too_small" && issue.minimum === 1 && issue.origin === "string") return "must not be empty";
+  if (issue.code === "too_big" && issue.origin === "string") return `may have ${issue.maximum} characters at most`;
+  if (issue.code === "too_big" && issue.origin === "array") return `may have ${issue.maximum} items at most`;
   if (issue.code === "too_big" && issue.origin === "number") return `must be at most ${issue.maximum}${given}`;
   if (issue.code === "too_small" && issue.origin === "number") return `must be at least ${issue.minimum}${given}`;
   if (issue.code === "unrecognized_keys") return `there is no ${issue.keys.join(", ")} here`;
@@ -109,9 +120,28 @@ function told(issue: z.core.$ZodIssue): string {
 export const fieldFaults = (error: z.ZodError): FieldFault[] =>
   error.issues.map((issue) => ({ path: issue.path.join("."), message: told(issue) }));
 
+/** Makes plain numbers, in place, of those kept as written where the schema has something else. @returns whether any */
+function rounded(value: object, issues: z.core.$ZodIssue[]): boolean {
+  let any = false;
+  for (const { path, input } of issues) {
+    const number = plainNumber(input);
+    const name = path.at(-1);
+    if (number === undefined || name === undefined) continue;
+    let holder = value as Record<PropertyKey, unknown>;
+    for (const key of path.slice(0, -1)) holder = holder[key] as typeof holder;
+    holder[name] = number;
+    any = true;
+  }
+  return any;
+}
+
 /** @throws Fault invalid, with every field; `what` names the thing in the sentence */
 export function fit<T>(schema: z.ZodType<T>, value: unknown, what: string): T {
-  const result = schema.safeParse(value, { reportInput: true });
+  let result = schema.safeParse(value, { reportInput: true });
+  // 0.10000000000000001 is kept as it was written for whom it concerns; a field that is a number gets the number.
+  if (!result.success && typeof value === "object" && value && rounded(value, result.error.issues)) {
+    result = schema.safeParse(value, { reportInput: true });
+  }
   if (result.success) return result.data;
   const errors = fieldFaults(result.error);
   const first = errors[0] as FieldFault;
@@ -234,15 +264,22 @@ export function traceOf(headers: Headers): Pick<JobOptions, "trace" | "traceStat
   return { trace, ...(traceState && traceState.length <= 512 ? { traceState } : {}) };
 }
 
+/** The header itself. @throws Fault bad_request */
+export function idempotencyKey(headers: Headers): string | undefined {
+  const key = headers.get("idempotency-key");
+  if (key === null) return undefined;
+  if (key === "" || key.length > 255) throw new Fault("bad_request", "Idempotency-Key must have 1 to 255 characters.");
+  return key;
+}
+
 /**
  * What an Idempotency-Key stands for, as two hashes. Its scope is the API key and `scope`: a batch has one of its own,
  * a job's key in Redis is its service's.
  * @throws Fault bad_request
  */
 export function idempotencyOf(headers: Headers, caller: Caller, scope: string, ...body: (string | Uint8Array)[]) {
-  const key = headers.get("idempotency-key");
-  if (key === null) return undefined;
-  if (key === "" || key.length > 255) throw new Fault("bad_request", "Idempotency-Key must have 1 to 255 characters.");
+  const key = idempotencyKey(headers);
+  if (key === undefined) return undefined;
   const hash = (...parts: (string | Uint8Array)[]) => {
     const h = createHash("sha256");
     for (const part of parts) h.update(part).update("\0");

@@ -80,6 +80,8 @@ export function dashboard(gateway: Gateway, api: Api) {
       throw new Fault("rate_limited", "Too many viewers; poll /state.json instead.", { retryAfterS: 5 });
     }
     c.header("cache-control", "no-store");
+    // a stream that nobody reads would hold its place for as long as the stream may last
+    if (c.req.raw.method === "HEAD") return c.body(null, 200, { "content-type": "text/event-stream" });
     c.header("x-accel-buffering", "no"); // nginx would keep events back
     return streamSSE(c, async (stream) => {
       const over = Promise.withResolvers<void>();

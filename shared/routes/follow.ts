@@ -78,6 +78,8 @@ export function follow(gateway: Gateway) {
     if (wakes.size >= config.maxWaits) {
       throw new Fault("rate_limited", "Too many clients wait on this gateway (MAX_WAITS).", { retryAfterS: 5 });
     }
+    // A stream that nobody reads would wait for its reader for ever, and hold its place among the waits.
+    if (c.req.raw.method === "HEAD") return c.body(null, 200, { "content-type": "text/event-stream" });
     c.header("X-Accel-Buffering", "no"); // nginx would keep events back
     return streamSSE(c, async (stream) => {
       const bell = await wakes.join(id);

@@ -30,6 +30,11 @@ export function jobs(gateway: Gateway) {
 
   app.post("/jobs", async (c) => {
     const caller = allow(gateway, c, "submit");
+    if (c.req.raw.url.includes("?")) {
+      // Taken for options they would be missed; and what is found wrong in them must not be told once the job is in.
+      const message = "POST /jobs has no query: options are fields of the job, a wait is asked for by Prefer: wait=30";
+      throw new Fault("invalid", `${message}.`, { errors: [{ path: "", message }] });
+    }
     const body = await readBody(c.req.raw, Math.max(config.maxBodyBytes, config.maxBatchBytes));
     const isBatch = body[body.findIndex((byte) => byte > 0x20)] === 0x5b;
     const limit = isBatch ? config.maxBatchBytes : config.maxBodyBytes;

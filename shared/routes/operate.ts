@@ -7,7 +7,7 @@ import { Fault } from "../faults.ts";
 import { type JobId, jobId, NAME, random62, type ServiceName, STATES, serviceName, serviceOf } from "../jobs.ts";
 import { parseJson } from "../json.ts";
 import { ACTIONS, type BulkPart, MOST_IDS, Operator, type Order } from "../store/operate.ts";
-import { fit, readBody } from "../submit.ts";
+import { fit, idempotencyKey, readBody } from "../submit.ts";
 import { durationMs } from "../units.ts";
 
 /** ms that a request itself carries out what it asked for; the clocks do the rest. A small wish is done at once. */
@@ -69,7 +69,7 @@ export function operate(gateway: Gateway) {
   };
   /** A name for this wish: a request that is sent again with the same Idempotency-Key is the same wish. */
   const wishOf = (c: C, key: string): string => {
-    const given = c.req.header("idempotency-key");
+    const given = idempotencyKey(c.req.raw.headers);
     return given === undefined
       ? random62(22)
       : createHash("sha256").update(`${key}\0${given}`).digest("hex").slice(0, 22);

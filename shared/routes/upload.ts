@@ -56,6 +56,8 @@ export function upload(gateway: Gateway) {
         return { name, file: await receive(config.uploadsDir, pieces, config.maxUploadBytes) };
       },
       ({ file }) => file.drop(),
+      undefined,
+      config.maxUploadBytes + FORM_BYTES,
     );
     await file.keep(name);
     return stored(`${kind.toUpperCase()} file ${name} uploaded successfully`, name);

@@ -1,0 +1,190 @@
+/** What tests/slow/hostile.ts found, one test each. */
+import { afterAll, beforeAll, expect, spyOn, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { gatewayApp } from "../gateway.ts";
+import { served } from "../shared/app.ts";
+import { oneFile } from "../shared/form.ts";
+import { rangeOf } from "../shared/range.ts";
+import { dashboard } from "../shared/routes/index.ts";
+import { type Server, serve } from "../shared/runtime.ts";
+import { startGatewayApp, type TestGateway } from "./support/gateway.ts";
+import { startRedis, type TestRedis } from "./support/redis.ts";
+
+let redis: TestRedis;
+let gateway: TestGateway;
+let server: Server;
+let dir: string;
+beforeAll(async () => {
+  redis = await startRedis();
+  dir = mkdtempSync(join(tmpdir(), "longhaul-hostile-"));
+  const own = { url: "http://127.0.0.1:9", schema: { properties: { tolerance: { type: "number" } } } };
+  writeFileSync(join(dir, "services.json"), JSON.stringify({ operations: { own } }));
+  gateway = await startGatewayApp(redis.url, {
+    SERVICES: join(dir, "services.json"),
+    MAX_WAITS: "2",
+    WEBHOOK_SECRET: `whsec_${Buffer.from("a secret of the tests, 24+").toString("base64")}`,
+  });
+  server = serve(served(gatewayApp(gateway.gateway)), 0, "127.0.0.1");
+}, 60_000);
+afterAll(async () => {
+  await server?.stop(true);
+  gateway?.close();
+  await redis?.stop();
+  rmSync(dir, { recursive: true, force: true });
+});
+
+const JOB = { operation: "ifc2json", payload: { filename: "a.ifc", output_filename: "a.json" } };
+/** Bytes on a socket; what came back within 300 ms. */
+const raw = (text: string) =>
+  new Promise<string>((done) => {
+    let heard = "";
+    const socket = connect(server.port, "127.0.0.1", () => socket.write(Buffer.from(text, "latin1")));
+    socket.on("data", (part) => {
+      heard += part;
+    });
+    socket.on("error", () => {});
+    setTimeout(() => done(heard) ?? socket.destroy(), 300);
+  });
+
+test("a request without Host is served, one whose Host is none is 400, on any route", async () => {
+  for (const text of ["GET /livez HTTP/1.0\r\n\r\n", "GET /livez HTTP/1.1\r\nHost: \r\n\r\n"]) {
+    expect([text, (await raw(text)).slice(0, 15)]).toEqual([text, "HTTP/1.1 200 OK"]);
+  }
+  const body = '{"filename":"a.ifc","output_filename":"a.json"}';
+  const head = `POST /ifc2json HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n`;
+  expect(await raw(head + body)).toStartWith("HTTP/1.1 202");
+  for (const host of ["a b<>", "u:p@localhost", "localhost/x", "\xff", "[", "localhost:b"]) {
+    const heard = await raw(`GET /jobs HTTP/1.1\r\nHost: ${host}\r\n\r\n`);
+    expect([host, heard.slice(0, 12)]).toEqual([host, "HTTP/1.1 400"]);
+    expect(heard).toContain('"code":"bad_request"');
+  }
+});
+
+test("POST /jobs refuses a query before anything is accepted", async () => {
+  const before = await redis.client.dbsize();
+  for (const query of ["?wait=abc", "?priority=9"]) {
+    for (const body of [JOB, [JOB]]) {
+      const answer = await gateway.post(`/jobs${query}`, body);
+      expect([query, answer.status]).toEqual([query, 422]);
+    }
+  }
+  expect(await redis.client.dbsize()).toBe(before);
+});
+
+test("a key __proto__ is refused however it is spelled", async () => {
+  for (const key of ["__proto__", "\\u005F\\u005fproto__", "__pr\\u006fto__", "__\\u0070\\u0072o\\u0074o__"]) {
+    const answer = await gateway.post("/ifc2json", `{"filename":"a","output_filename":"b","x":{"${key}":1}}`);
+    expect([key, answer.status]).toEqual([key, 400]);
+  }
+});
+
+test("a number with more digits than it needs is a number where the schema has one, and passes as written elsewhere", async () => {
+  const send = (tolerance: string) => gateway.post("/own", `{"tolerance":${tolerance},"x":${tolerance}}`);
+  for (const [text, value] of [
+    ["0.10000000000000001", 0.1],
+    ["1.2345678901234500e-07", 1.23456789012345e-7],
+    ["0.01000000000000000", 0.01],
+  ] as const) {
+    const answer = await send(text);
+    expect([text, answer.status]).toEqual([text, 202]);
+    const { job_id: id } = (await answer.json()) as { job_id: string };
+    const record = await (await gateway.ask("GET", `/jobs/${id}`)).text();
+    expect(record).toContain(`"tolerance":${value}`);
+    expect(record).toContain(`"x":${text}`);
+  }
+  const options = `{"operation":"own","payload":{},"priority":9.0000000000000000}`;
+  expect((await gateway.post("/jobs", options)).status).toBe(202);
+  const answer = await send("1e400");
+  expect(answer.status).toBe(422);
+  expect(((await answer.json()) as { detail: string }).detail).toContain(
+    "tolerance: must be of type number, not Infinity",
+  );
+});
+
+test("HEAD of a stream holds no place among those who wait", async () => {
+  const id = await gateway.submit("/ifc2json?delay=1h", JOB.payload);
+  for (let i = 0; i < 3; i++) expect((await gateway.ask("HEAD", `/jobs/${id}/events`)).status).toBe(200);
+  const answer = await gateway.ask("GET", `/jobs/${id}/events`);
+  expect(answer.status).toBe(200);
+  await answer.body?.cancel();
+});
+
+test("HEAD of the dashboard's stream is no viewer", async () => {
+  const board = dashboard(gateway.gateway, gatewayApp(gateway.gateway));
+  const ask = (method: string) =>
+    board.fetch(new Request("http://localhost/state/events", { method }), { ip: "127.0.0.1" });
+  for (let i = 0; i < 1_000; i++) expect((await ask("HEAD")).status).toBe(200);
+  const answer = await ask("GET");
+  expect(answer.status).toBe(200);
+  await answer.body?.cancel();
+});
+
+test("a Range full of spaces costs nothing", () => {
+  const began = performance.now();
+  expect(rangeOf(`bytes=${" ".repeat(100_000)}x`, 10)).toBeUndefined();
+  expect(performance.now() - began).toBeLessThan(100);
+  expect(rangeOf(" bytes = 1 - 2 ", 10)).toEqual({ start: 1, end: 3 });
+});
+
+test("a form without end is given up at its limit, also where it holds no file", async () => {
+  for (const begin of ["nothing", '--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n']) {
+    let sent = 0;
+    const body = new ReadableStream({
+      pull(out) {
+        out.enqueue(sent === 0 ? Buffer.from(begin) : new Uint8Array(10_000));
+        sent += 10_000;
+        if (sent > 1e6) out.close();
+      },
+    });
+    const headers = { "content-type": "multipart/form-data; boundary=b" };
+    const request = new Request("http://localhost/", { method: "POST", headers, body });
+    const answer = oneFile(
+      request,
+      "file",
+      async () => 1,
+      async () => {},
+      undefined,
+      100_000,
+    );
+    expect(await answer.catch((error) => error)).toMatchObject({ code: "too_large" });
+    expect(sent).toBeLessThan(200_000);
+  }
+});
+
+test("a sender that goes in the middle of its body is no fault of ours, and is not logged as one", async () => {
+  const log = spyOn(console, "error").mockImplementation(() => {});
+  const head = "POST /ifc2json HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+  await raw(`${head}Content-Length: 9\r\n\r\n{`);
+  await raw(`${head}Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n`);
+  await Bun.sleep(200);
+  const said = log.mock.calls.length;
+  log.mockRestore();
+  expect(said).toBe(0);
+});
+
+test("an Idempotency-Key that is none is refused by operators' routes too", async () => {
+  for (const key of ["", "x".repeat(256)]) {
+    const headers = { "idempotency-key": key };
+    const bulk = { filter: { state: "failed" }, action: "delete", dry_run: true };
+    expect((await gateway.post("/queues/ifc2json/empty", undefined, headers)).status).toBe(400);
+    expect((await gateway.post("/jobs/bulk", bulk, headers)).status).toBe(400);
+  }
+});
+
+test("what is wrong is said so that it can be put right", async () => {
+  const detail = async (answer: Response) => ((await answer.json()) as { detail: string }).detail;
+  const get = async (path: string) => detail(await gateway.ask("GET", path));
+  expect(await get("/jobs?limit=abc")).toBe("The query: limit: must be of type number, not NaN.");
+  expect(await get("/jobs?q=")).toBe("The query: q: must not be empty.");
+  expect(await get(`/jobs?q=${"x".repeat(201)}`)).toBe("The query: q: may have 200 characters at most.");
+  expect(await detail(await gateway.post("/create_download_link", { file_path: "a%00" }))).toContain("encoded NUL");
+  const callback = async (url: string) => detail(await gateway.post("/jobs", { ...JOB, callback_url: url }));
+  expect(await callback("x")).toBe('callback_url: "x" is not a URL.');
+  expect(await callback("http://10.0.0.1/")).toContain("an operator may list it in CALLBACK_ALLOW");
+  const headers = { "content-type": "application/json", "content-encoding": "gzip" };
+  const gzip = await gateway.ask("POST", "/ifc2json", { headers, body: Bun.gzipSync("{}") });
+  expect(await detail(gzip)).toBe("The body is not UTF-8 text. It is gzip; send it without Content-Encoding.");
+});
