@@ -122,6 +122,37 @@ test("HEAD of the dashboard's stream is no viewer", async () => {
   await answer.body?.cancel();
 });
 
+test("a search takes little of Redis's time at once, and ends after half a second with what it has", async () => {
+  for (let i = 0; i < 60; i++) await gateway.submit("/ifc2json", { ...JOB.payload, i });
+  const { client } = redis;
+  await client.config("SET", "slowlog-log-slower-than", "0", "slowlog-max-len", "1000");
+  await client.slowlog("RESET");
+  const search = (q: string) => gateway.json(`/jobs?service=ifc2json&state=queued&q=${q}`);
+  const found = await Promise.all(["a.json", "nothing"].map(search));
+  expect(found.map(({ jobs, next }) => [jobs.length, next !== null])).toEqual([
+    [50, true],
+    [0, false],
+  ]);
+  const calls = ((await client.slowlog("GET", 1_000)) as [number, number, number, string[]][]).map(
+    ([, , , args]) => args,
+  );
+  const searches = calls.filter((args) => /^evalsha/i.test(args[0] ?? "") && /^(a\.json|nothing)$/.test(args[4] ?? ""));
+  expect(searches.length).toBeGreaterThan(4);
+  // beyond 32 arguments Redis writes "... (n more arguments)"
+  for (const args of searches) expect(args.at(-1)).toMatch(/^ifc2json_\w+$/);
+
+  let now = performance.now();
+  const clock = spyOn(performance, "now").mockImplementation(() => {
+    now += 600;
+    return now;
+  });
+  const cut = await search("nothing");
+  clock.mockRestore();
+  expect(cut.scanned).toBeGreaterThan(0);
+  expect(cut.scanned).toBeLessThan(60);
+  expect(cut.next).not.toBeNull();
+});
+
 test("a Range full of spaces costs nothing", () => {
   const began = performance.now();
   expect(rangeOf(`bytes=${" ".repeat(100_000)}x`, 10)).toBeUndefined();

@@ -66,18 +66,23 @@ export type Page = { cards: Card[]; scanned: number; reached: number | undefined
 export const MAX_SCANNED = 2_000;
 /** Ids in one cards script. */
 const SLICE = 100;
+/** Ids in one, and ms in all, where payloads are searched: 64 KiB a job is work, and Redis does nothing else meanwhile. */
+const SEARCHED = 20;
+const SEARCH_MS = 500;
 /** Candidates a round when a filter throws most of them away. */
 const ROUND = 400;
 
 type Candidate = { id: JobId; service: ServiceName; state: Listed; at: number; n?: number };
 
 export class Lister {
+  private searching: Promise<unknown> = Promise.resolve();
   constructor(private readonly redis: Connection) {}
 
   async page(query: Query): Promise<Page> {
     const { limit, tag, q, before } = query;
     const filtered = Boolean(tag || q || before !== undefined);
     const most = filtered ? ROUND : limit;
+    const end = performance.now() + SEARCH_MS;
     const fits = (card: Card) =>
       (!tag || card.tags.includes(tag)) && (before === undefined || (card.ended ?? card.created) <= before);
     const cards: Card[] = [];
@@ -89,9 +94,9 @@ export class Lister {
       const at = cursor ?? { at: Number.MAX_SAFE_INTEGER, id: "", n: queues };
       cursor = { ...at, n: { ...at.n } };
       for (let from = 0; from < merged.length; ) {
-        const slice = merged.slice(from, from + (filtered ? ROUND : limit - cards.length));
+        const slice = merged.slice(from, from + (q ? SEARCHED : filtered ? ROUND : limit - cards.length));
         from += slice.length;
-        const shown = await this.cards(slice, q ?? "");
+        const shown = await (q ? this.alone(() => this.cards(slice, q)) : this.cards(slice, ""));
         for (const candidate of slice) {
           if (cards.length === limit || scanned === MAX_SCANNED) return { cards, scanned, reached, next: cursor };
           scanned++;
@@ -104,7 +109,8 @@ export class Lister {
           if (card && card.state === candidate.state && fits(card)) cards.push(card);
         }
         const more = from < merged.length || !complete;
-        if (cards.length === limit || scanned === MAX_SCANNED) {
+        const late = q !== undefined && performance.now() > end;
+        if (cards.length === limit || scanned === MAX_SCANNED || late) {
           return { cards, scanned, reached, next: more ? cursor : undefined };
         }
       }
@@ -147,6 +153,13 @@ export class Lister {
       ),
     );
     return { ...merge(sources, most), queues };
+  }
+
+  /** One search after another: side by side they would keep Redis from everybody else for all their time together. */
+  private alone<T>(work: () => Promise<T>): Promise<T> {
+    const mine = this.searching.then(work, work);
+    this.searching = mine.catch(() => {});
+    return mine;
   }
 
   private async cards(candidates: Candidate[], q: string): Promise<Map<JobId, Card>> {
