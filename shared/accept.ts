@@ -30,7 +30,8 @@ export async function accept(gateway: Gateway, request: Request, job: NewJob): P
   const service = serviceOf(id);
   const state = gateway.snapshots.peek()?.services.find((s) => s.service === service);
   const waitS = state ? etaS(state, job.operation, state.counts.queued) : 1;
-  return jsonText(JSON.stringify({ job_id: id, status: job.due ? "scheduled" : "queued" }), 202, {
+  // an id has nothing that JSON escapes
+  return jsonText(`{"job_id":"${id}","status":"${job.due ? "scheduled" : "queued"}"}`, 202, {
     ...headers,
     ...held?.headers,
     "retry-after": String(waitS),
