@@ -32,7 +32,8 @@ export async function accept(gateway: Gateway, request: Request, job: NewJob): P
   const etaOfLast = state ? etaS(state, job.operation, state.counts.queued) : 1;
   // The one that an Idempotency-Key stands for may be due before this one would be.
   const waitS = job.due && !replayed ? againS(null, job.due) : etaOfLast;
-  return jsonText(JSON.stringify({ job_id: id, status: job.due ? "scheduled" : "queued" }), 202, {
+  // an id has nothing that JSON escapes
+  return jsonText(`{"job_id":"${id}","status":"${job.due ? "scheduled" : "queued"}"}`, 202, {
     ...headers,
     ...held?.headers,
     "retry-after": String(waitS),
