@@ -17,7 +17,7 @@ const python = (env: Record<string, string>, ready?: RegExp) =>
 export async function rqDrain(kind: "fork" | "simple", serviceUrl: string): Promise<number> {
   const jobs = kind === "fork" ? 200 : 2_000;
   const redis = await startRedis();
-  const env = { REDIS_URL: redis.url, SERVICE_URL: serviceUrl, BODY, JOBS: String(jobs) };
+  const env = { REDIS_URL: redis.url, SERVICE_URL: serviceUrl, BODY, JOBS: String(jobs), PYTHONDONTWRITEBYTECODE: "1" };
   await (await python({ ...env, MODE: "enqueue" })).output;
   const worker = await python({ ...env, MODE: kind }, /ready/);
   const finished = () => redis.client.zcard("rq:finished:noop");
