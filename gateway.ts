@@ -91,7 +91,7 @@ export function gatewayApp(gateway: Gateway, warnings: () => string[] = () => []
   async function submit(c: C, op: Operation): Promise<Response> {
     const caller = allow(gateway, c, "submit");
     const body = await readBody(c.req.raw, config.maxBodyBytes);
-    const options = queryOptions(c.req.queries());
+    const options = c.req.url.includes("?") ? queryOptions(c.req.queries()) : {};
     const job = newJob(config, op, parseJson(body, config.maxJsonDepth), options);
     return accept(gateway, c.req.raw, fromHeaders(job, c.req.raw.headers, caller, body, options));
   }

@@ -42,8 +42,8 @@ export async function start(
   env: Record<string, string>,
   ready?: RegExp,
   flags: string[] = [],
+  program = process.execPath,
 ): Promise<Child> {
-  const program = file.endsWith(".py") ? "python3" : process.execPath;
   const child = Bun.spawn([program, ...flags, file], {
     cwd: ROOT,
     env: { PATH: process.env.PATH ?? "", HOME: process.env.HOME ?? "", NODE_ENV: "production", ...env },

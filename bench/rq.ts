@@ -1,9 +1,14 @@
 /** The system that Longhaul replaces: RQ, where python3-rq is installed. Only its drain is compared: it is two orders slower. */
 import { BODY, start, startRedis } from "./machine.ts";
 
+/** A Python that has RQ: the system's own, where another one stands before it in PATH. */
+const PYTHON = ["python3", "/usr/bin/python3"].find(
+  (path) => Bun.which(path) && Bun.spawnSync([path, "-c", "import rq, redis"]).exitCode === 0,
+);
 /** Whether RQ can be measured here. */
-export const hasRq = (): boolean =>
-  Bun.which("python3") !== null && Bun.spawnSync(["python3", "-c", "import rq, redis"]).exitCode === 0;
+export const hasRq = (): boolean => PYTHON !== undefined;
+const python = (env: Record<string, string>, ready?: RegExp) =>
+  start("bench/peers/rq_call.py", env, ready, [], PYTHON as string);
 
 /**
  * Jobs a second of one RQ worker, from its first finished job on.
@@ -12,9 +17,9 @@ export const hasRq = (): boolean =>
 export async function rqDrain(kind: "fork" | "simple", serviceUrl: string): Promise<number> {
   const jobs = kind === "fork" ? 200 : 2_000;
   const redis = await startRedis();
-  const env = { REDIS_URL: redis.url, SERVICE_URL: serviceUrl, BODY, JOBS: String(jobs) };
-  await (await start("bench/peers/rq_call.py", { ...env, MODE: "enqueue" })).output;
-  const worker = await start("bench/peers/rq_call.py", { ...env, MODE: kind }, /ready/);
+  const env = { REDIS_URL: redis.url, SERVICE_URL: serviceUrl, BODY, JOBS: String(jobs), PYTHONDONTWRITEBYTECODE: "1" };
+  await (await python({ ...env, MODE: "enqueue" })).output;
+  const worker = await python({ ...env, MODE: kind }, /ready/);
   const finished = () => redis.client.zcard("rq:finished:noop");
   let first = 0;
   while (first === 0) {

@@ -2,7 +2,7 @@
 import { type Gateway, jsonText, matches, revised, tagOf } from "./app.ts";
 import { Fault } from "./faults.ts";
 import { isTerminal, type JobId, serviceOf } from "./jobs.ts";
-import { forecast, statusText } from "./show.ts";
+import { againS, forecast, statusText } from "./show.ts";
 import { etaS } from "./snapshot.ts";
 import { noJob } from "./store/inspect.ts";
 import type { NewJob } from "./store/produce.ts";
@@ -29,8 +29,11 @@ export async function accept(gateway: Gateway, request: Request, job: NewJob): P
   if (held?.ended) return showStatus(gateway, request, id, { ...headers, ...held.headers });
   const service = serviceOf(id);
   const state = gateway.snapshots.peek()?.services.find((s) => s.service === service);
-  const waitS = state ? etaS(state, job.operation, state.counts.queued) : 1;
-  return jsonText(JSON.stringify({ job_id: id, status: job.due ? "scheduled" : "queued" }), 202, {
+  const etaOfLast = state ? etaS(state, job.operation, state.counts.queued) : 1;
+  // The one that an Idempotency-Key stands for may be due before this one would be.
+  const waitS = job.due && !replayed ? againS(null, job.due) : etaOfLast;
+  // an id has nothing that JSON escapes
+  return jsonText(`{"job_id":"${id}","status":"${job.due ? "scheduled" : "queued"}"}`, 202, {
     ...headers,
     ...held?.headers,
     "retry-after": String(waitS),
@@ -50,7 +53,7 @@ export async function showStatus(
   if (status && had !== null && !matches(had, tagOf(status.rev))) status = await gateway.inspector.status(id);
   if (!status) throw noJob(id);
   const estimate = forecast(gateway, status);
-  const again = isTerminal(status.state) ? {} : { "retry-after": String(Math.min(estimate.eta_s ?? 1, 60)) };
+  const again = isTerminal(status.state) ? {} : { "retry-after": String(againS(estimate.eta_s, status.due)) };
   const shown = status;
   return revised(request, status.rev, () => statusText(shown, estimate), { ...headers, ...again });
 }

@@ -67,8 +67,11 @@ export function guard(settings: AuthSettings, gateways = containerGateways()) {
     if (!isLoopback(ip)) {
       throw new Fault("no_key", "Without API_KEYS this gateway answers only to its own machine.");
     }
-    const host = new URL(request.url).hostname;
-    if (!isLoopback(host)) {
+    // Deno takes the URL from the request line where that names a host, and Bun from Host: each must be ours.
+    const header = request.headers.get("host");
+    for (const url of header ? [request.url, `http://${header}`] : [request.url]) {
+      const host = URL.canParse(url) ? new URL(url).hostname : "";
+      if (isLoopback(host)) continue;
       throw new Fault("foreign_origin", `Without API_KEYS this gateway answers only to localhost, not to ${host}.`);
     }
     const origin = request.headers.get("origin");

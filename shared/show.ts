@@ -29,6 +29,18 @@ export function forecast(
   return { position, eta_s: etaS(state, job.operation, position - 1) };
 }
 
+/** Longest time that a client is told to stay away, s: what was guessed may come sooner. */
+const LONGEST_AWAY_S = 60;
+
+/**
+ * When it makes sense to ask for a job again, s.
+ * @param due  ms since 1970, of a scheduled one: nothing happens to it before
+ */
+export function againS(etaS: number | null, due?: number): number {
+  const waitS = due === undefined ? (etaS ?? 1) : Math.ceil((due - Date.now()) / 1_000);
+  return Math.max(1, Math.min(waitS, LONGEST_AWAY_S));
+}
+
 /**
  * The status as old clients read it: always job_id, status, result, error; further keys beside them.
  * The result's text goes in as it was stored: parsing it would lose digits and key order.

@@ -34,6 +34,9 @@ export type Snapshot = {
 /** ms; a worker that has not beaten for this long is not counted. Beats come every lease / 6. */
 const aliveMs = (leaseMs: number) => Math.max(leaseMs, 2_000);
 
+/** ms that a snapshot is good for. */
+const FRESH_MS = 1_000;
+
 export class Snapshots {
   private last: Snapshot | undefined;
   private reading: Promise<Snapshot> | undefined;
@@ -45,7 +48,7 @@ export class Snapshots {
   ) {}
 
   /** The newest snapshot, at most `maxAgeMs` old. @throws Fault redis_* */
-  get(maxAgeMs = 1_000): Promise<Snapshot> {
+  get(maxAgeMs = FRESH_MS): Promise<Snapshot> {
     if (this.last && Date.now() - this.last.at <= maxAgeMs) return Promise.resolve(this.last);
     this.reading ??= this.read().finally(() => {
       this.reading = undefined;
@@ -55,7 +58,7 @@ export class Snapshots {
 
   /** The last snapshot without waiting, however old; it is refreshed behind the caller's back. */
   peek(): Snapshot | undefined {
-    this.get().catch(() => {});
+    if (!this.last || Date.now() - this.last.at > FRESH_MS) this.get().catch(() => {});
     return this.last;
   }
 
@@ -119,9 +122,16 @@ function standing(
 function meanMs(state: ServiceState, operation: string): number {
   const own = state.counts.totals.get(`mean:${operation}`);
   if (own !== undefined) return own;
-  const others = [...state.counts.totals].filter(([field]) => field.startsWith("mean:")).map(([, ms]) => ms);
-  return others.length ? others.reduce((a, b) => a + b, 0) / others.length : 5_000;
+  let other = otherMeans.get(state);
+  if (other === undefined) {
+    const others = [...state.counts.totals].filter(([field]) => field.startsWith("mean:")).map(([, ms]) => ms);
+    other = others.length ? others.reduce((a, b) => a + b, 0) / others.length : 5_000;
+    otherMeans.set(state, other);
+  }
+  return other;
 }
+/** of a service, for operations that have not run yet; each submit asks */
+const otherMeans = new WeakMap<ServiceState, number>();
 
 /**
  * When a job is likely to be done, from measured durations and the jobs ahead.

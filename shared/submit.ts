@@ -12,15 +12,22 @@ import type { Operation } from "./services.ts";
 import type { NewJob } from "./store/produce.ts";
 import { durationMs, MAX_DURATION_MS } from "./units.ts";
 
-/** Reads a body with a limit that holds whatever Content-Length says. @throws Fault too_large, not_json */
-export async function readBody(request: Request, maxBytes: number): Promise<Uint8Array> {
+/**
+ * Reads a body with a limit that holds whatever Content-Length says.
+ * @param hint  what the problem says beside the limit
+ * @throws Fault too_large, not_json
+ */
+export async function readBody(
+  request: Request,
+  maxBytes: number,
+  hint = " (MAX_BODY_BYTES). Send large data as a file",
+): Promise<Uint8Array> {
   const type = request.headers.get("content-type") ?? "";
   if (type !== "" && !/^\s*application\/([\w.+-]+\+)?json\s*(;|$)/i.test(type)) {
     throw new Fault("not_json", `Send the body as application/json, not ${type.slice(0, 100)}.`);
   }
   const declared = Number(request.headers.get("content-length") ?? 0);
-  const tooLarge = () =>
-    new Fault("too_large", `The body is larger than ${maxBytes} bytes (MAX_BODY_BYTES). Send large data as a file.`);
+  const tooLarge = () => new Fault("too_large", `The body is larger than ${maxBytes} bytes${hint}.`);
   if (declared > maxBytes) throw tooLarge();
   try {
     if (request.headers.get("content-length") !== null) {

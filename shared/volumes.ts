@@ -52,11 +52,14 @@ const READ = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 
 /**
  * Opens a file by its full path. Symbolic links are followed as long as they end inside one of the volumes.
+ * Hidden files are as if they were not there: among them are what others are just sending. Only the path is judged by
+ * that, not where its links end: Kubernetes mounts every file as a link into a hidden directory.
  * @throws Fault unknown_file, invalid
  */
 export async function openFile(dirs: VolumeDirs, path: string): Promise<OpenFile> {
   const volume = VOLUMES.find((name) => path.startsWith(`${name}/`));
   if (!volume || pathFault(path)) throw outside(path, `lies outside ${VOLUMES.join(", ")}`);
+  if (path.split("/").some((part) => part.startsWith("."))) throw noFile(path);
   const roots = await realRoots(dirs);
   const inside = (real: string) => roots.some((root) => real.startsWith(root + sep));
   const wanted = join(dirOf(dirs, volume), path.slice(volume.length));

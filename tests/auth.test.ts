@@ -97,6 +97,13 @@ test("without a key only loopback may ask, by a loopback name, from no other sit
   for (const url of ["http://evil.example/", "http://127.0.0.1.evil.example/", "http://localhost.evil.example/"]) {
     expect([url, verdict(g, ask({}, url), "127.0.0.1")]).toEqual([url, "foreign_origin"]); // DNS rebinding
   }
+  // a request line with a host of its own: Deno's URL is made of that, whatever Host says
+  for (const host of ["evil.example", "localhost.evil.example:8000", "a b<>", "[", "localhost@evil.example"]) {
+    expect([host, verdict(g, ask({ host }), "127.0.0.1")]).toEqual([host, "foreign_origin"]);
+  }
+  for (const host of ["localhost:8000", "127.0.0.1", "[::1]:8000"]) {
+    expect([host, verdict(g, ask({ host }), "127.0.0.1")]).toEqual([host, "admin"]);
+  }
   for (const origin of ["https://evil.example", "null", "http://localhost.evil.example", "file://"]) {
     expect([origin, verdict(g, ask({ origin }), "127.0.0.1")]).toEqual([origin, "foreign_origin"]);
   }

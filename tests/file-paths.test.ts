@@ -20,6 +20,8 @@ for (const runtime of RUNTIMES) {
       writeFileSync(join(output, "json/deep/x.json"), "{}");
       writeFileSync(join(output, ".hidden/secret.ifc"), "x");
       writeFileSync(join(output, ".gitkeep"), "");
+      writeFileSync(join(output, "json/.hidden.json"), "{}");
+      writeFileSync(join(at.uploads, ".longhaul-h-1-a.part"), "not yet whole");
       writeFileSync(join(at.stack.dir, "outside.json"), '{"outside": true}');
       symlinkSync(join(at.stack.dir, "outside.json"), join(output, "json/out.json"));
       symlinkSync(join(output, "json/house.json"), join(output, "json/in.json"));
@@ -90,6 +92,10 @@ for (const runtime of RUNTIMES) {
       "no such directory": ["/uploads/house.ifc/x", 404],
       "a directory": ["/output/json", 404],
       "a pipe": ["/output/pipe.json", 404],
+      "a hidden file": ["/output/.gitkeep", 404],
+      "a file in a hidden directory": ["/output/.hidden/secret.ifc", 404],
+      "what another client is sending": ["/uploads/.longhaul-h-1-a.part", 404],
+      "the same, relative": ["./.longhaul-h-1-a.part", 404],
       "a link that leads out": ["/output/json/out.json", 422],
       "a linked directory that leads out": ["/output/json/outdir/outside.json", 422],
       dots: ["/uploads/../outside.json", 422],
@@ -115,6 +121,13 @@ for (const runtime of RUNTIMES) {
         if (status === 404 && what === "no such file") expect(refused.detail).toStartWith("File not found");
       });
     }
+
+    test("a link may end at a hidden file, as every file of a volume does that Kubernetes mounts", async () => {
+      symlinkSync(".hidden/secret.ifc", join(at.stack.dir, "output", "shown.ifc"));
+      const { token } = await link("/output/shown.ifc");
+      rmSync(join(at.stack.dir, "output", "shown.ifc"));
+      expect(token).toMatch(/^[\w-]{43}$/);
+    });
 
     test("a link is judged again when it is used: the file may have become a link to elsewhere, or be gone", async () => {
       await send("swap.ifc", "mine");
@@ -176,6 +189,9 @@ for (const runtime of RUNTIMES) {
     test("GET /ifc2json gives nothing else", async () => {
       const refused: Record<string, number> = {
         "none.json": 404,
+        ".hidden.json": 404,
+        "%2ehidden.json": 404,
+        "/output/.hidden/secret.ifc": 404,
         "out.json": 422,
         "outdir/outside.json": 422,
         "/uploads/house.ifc": 422,

@@ -149,6 +149,22 @@ test("ETag and 304 on status and record; a change is a new tag", async () => {
   expect(changed.status).toBe(200);
 });
 
+test("a scheduled job is to be looked for when it is due, or in a minute", async () => {
+  for (const [delay, least, most] of [
+    ["1h", 60, 60],
+    ["30s", 28, 30],
+  ] as const) {
+    const taken = await stack.post(`/work?delay=${delay}`, {});
+    const { job_id } = (await taken.json()) as { job_id: string };
+    const seen = await fetch(`${stack.url}/jobs/${job_id}/status`);
+    await seen.text();
+    for (const { headers } of [taken, seen]) {
+      const waitS = Number(headers.get("retry-after"));
+      expect([delay, waitS, waitS >= least && waitS <= most]).toEqual([delay, waitS, true]);
+    }
+  }
+});
+
 test("events: changes of state and progress in order, id = rev, ends after the terminal one, 204 to who comes again", async () => {
   const id = await stack.submit({ sleep: 1_200, answer: [1] });
   const response = await fetch(`${other}/jobs/${id}/events`);

@@ -196,6 +196,27 @@ test("a sender that goes in the middle of its body is no fault of ours, and is n
   expect(said).toBe(0);
 });
 
+test("progress is read up to 8 KiB, whatever the token: it is looked at after the body", async () => {
+  const id = await gateway.submit("/ifc2json?delay=1h", JOB.payload);
+  const headers = { "content-type": "application/json" };
+  const path = `/jobs/${id}/progress?t=x`;
+  const most = JSON.stringify({ progress: 0.5, message: "\u00e9".repeat(500) }).replaceAll("\u00e9", "\\u00e9");
+  expect((await gateway.post(path, most)).status).toBe(409);
+  const large = await gateway.post(path, `{"progress":0.5}${" ".repeat(8_192)}`);
+  expect(large.status).toBe(413);
+  expect(((await large.json()) as { detail: string }).detail).toBe("The body is larger than 8192 bytes.");
+  let sent = 0;
+  const endless = new ReadableStream({
+    pull(out) {
+      sent += 4_096;
+      if (sent > 1e6) out.close();
+      else out.enqueue(new Uint8Array(4_096));
+    },
+  });
+  expect((await gateway.ask("POST", path, { headers, body: endless })).status).toBe(413);
+  expect(sent).toBeLessThan(50_000);
+});
+
 test("an Idempotency-Key that is none is refused by operators' routes too", async () => {
   for (const key of ["", "x".repeat(256)]) {
     const headers = { "idempotency-key": key };

@@ -1,34 +1,73 @@
 /**
- * The client of every contender. MODE=submit: JOBS posts over CONCURRENCY connections → {perSecond}.
+ * The client of every contender, on bare sockets, so that it takes as little as may be of the cores that they need.
+ * MODE=submit: JOBS posts over CONCURRENCY connections → {perSecond}.
  * MODE=pace: RATE posts a second for SECONDS → {sent: [[id, ms since 1970]…]}.
  */
-const url = `${process.env.URL}/noop`;
+import { connect, type Socket } from "node:net";
+
 const body = process.env.BODY as string;
-const headers = { "content-type": "application/json" };
-const post = async () => {
-  const at = performance.timeOrigin + performance.now();
-  const response = await fetch(url, { method: "POST", body, headers });
-  const { job_id } = (await response.json()) as { job_id: string };
-  if (response.status !== 202) throw new Error(`answered ${response.status}`);
-  return [job_id, at] as const;
-};
+const url = new URL(process.env.URL as string);
+const request = `POST /noop HTTP/1.1\r\nhost: ${url.host}\r\naccept: */*\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`;
+
+/** One kept-alive connection that makes one request at a time. */
+class Client {
+  private text = "";
+  private done: ((body: string) => void) | undefined;
+  private failed: ((error: Error) => void) | undefined;
+  private readonly socket: Socket;
+
+  constructor() {
+    this.socket = connect({ host: url.hostname, port: Number(url.port), noDelay: true });
+    this.socket.on("data", (part) => this.read(part.toString("latin1")));
+    this.socket.on("error", (error) => this.failed?.(error));
+    this.socket.on("close", () => this.failed?.(new Error("the gateway closed the connection")));
+  }
+
+  /** @returns the body of the 202 */
+  post(): Promise<string> {
+    return new Promise((done, failed) => {
+      this.done = done;
+      this.failed = failed;
+      this.socket.write(request);
+    });
+  }
+
+  private read(part: string): void {
+    this.text += part;
+    const head = this.text.indexOf("\r\n\r\n");
+    if (head < 0) return;
+    const length = Number(/\r\ncontent-length: *(\d+)/i.exec(this.text.slice(0, head + 2))?.[1] ?? Number.NaN);
+    if (Number.isNaN(length)) throw new Error(`an answer without a length:\n${this.text}`);
+    if (this.text.length < head + 4 + length) return;
+    const answered = this.text.slice(head + 4, head + 4 + length);
+    if (!this.text.startsWith("HTTP/1.1 202 ")) throw new Error(`answered ${this.text}`);
+    this.text = this.text.slice(head + 4 + length);
+    this.done?.(answered);
+  }
+}
+
 if (process.env.MODE === "submit") {
   let left = Number(process.env.JOBS);
   const start = performance.now();
   await Promise.all(
     Array.from({ length: Number(process.env.CONCURRENCY) }, async () => {
-      while (left-- > 0) {
-        const response = await fetch(url, { method: "POST", body, headers });
-        await response.text();
-        if (response.status !== 202) throw new Error(`answered ${response.status}`);
-      }
+      const client = new Client();
+      while (left-- > 0) await client.post();
     }),
   );
   console.log(JSON.stringify({ perSecond: Number(process.env.JOBS) / ((performance.now() - start) / 1_000) }));
 } else {
   const every = 1_000 / Number(process.env.RATE);
   const total = Number(process.env.RATE) * Number(process.env.SECONDS);
+  const idle: Client[] = Array.from({ length: Number(process.env.CONCURRENCY) }, () => new Client());
   const sent: Promise<readonly [string, number]>[] = [];
+  const post = async () => {
+    const at = performance.timeOrigin + performance.now();
+    const client = idle.pop() ?? new Client();
+    const { job_id } = JSON.parse(await client.post()) as { job_id: string };
+    idle.push(client);
+    return [job_id, at] as const;
+  };
   const start = performance.now();
   for (let i = 0; i < total; i++) {
     const wait = start + i * every - performance.now();
@@ -37,3 +76,4 @@ if (process.env.MODE === "submit") {
   }
   console.log(JSON.stringify({ sent: await Promise.all(sent) }));
 }
+process.exit(0);

@@ -14,12 +14,15 @@ export const PROGRESS = z.strictObject({
   message: z.string().max(500).optional(),
 });
 
+/** Bytes. The token is looked at after the body is read, so that whoever has none can make us hold this much only. */
+const MAX_BYTES = 8_192;
+
 export function progress({ config, inspector }: Gateway) {
   const app = newApp();
   app.post("/jobs/:id/progress", async (c) => {
     const id = idOf(c.req.param("id"));
     const token = c.req.query("t") ?? "";
-    const body = parseJson(await readBody(c.req.raw, config.maxBodyBytes), config.maxJsonDepth);
+    const body = parseJson(await readBody(c.req.raw, MAX_BYTES, ""), config.maxJsonDepth);
     const { progress, message } = fit(PROGRESS, body, "The progress");
     const reply = await inspector.ask(() =>
       reportProgress(

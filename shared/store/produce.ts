@@ -79,10 +79,10 @@ export class Producer {
    */
   async submit(job: NewJob): Promise<Submitted> {
     const service = serviceOf(job.id);
-    const item = {} as Waiting;
-    const answer = new Promise<string>((resolve, reject) =>
-      Object.assign(item, { job, since: performance.now(), sent: false, resolve, reject }),
-    );
+    let item!: Waiting;
+    const answer = new Promise<string>((resolve, reject) => {
+      item = { job, since: performance.now(), sent: false, resolve, reject };
+    });
     this.enqueue(service, item);
     let reply: string;
     try {

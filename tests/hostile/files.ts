@@ -10,6 +10,7 @@ function lay(w: World): void {
   mkdirSync(uploads, { recursive: true });
   if (readdirSync(uploads).includes("in.ifc")) return;
   writeFileSync(join(uploads, "a.ifc"), "hello");
+  writeFileSync(join(uploads, ".longhaul-h-1-a.part"), "secret");
   mkdirSync(join(uploads, "dir"));
   writeFileSync(join(w.stack.dir, "uploads-evil"), "secret");
   const links = {
@@ -53,6 +54,11 @@ const paths: Case[] = [
     "a link to itself, a pipe, a directory, `file:///etc/passwd`, `%252e%252e/x`",
     "404 unknown_file",
     links("loop", "pipe", "/uploads/dir", "file:///etc/passwd", "%252e%252e/x"),
+  ],
+  [
+    "a hidden file, such as another client's upload in the making",
+    "404 unknown_file",
+    links(".longhaul-h-1-a.part", "/uploads/.longhaul-h-1-a.part"),
   ],
   ["a name of 300, a lone surrogate", "404 unknown_file", links("x".repeat(300), "\ud800")],
   ["a path of 1,025, none", "422 invalid", links("x".repeat(1_025), "")],
