@@ -85,11 +85,9 @@ export class Feed {
 
   private async make(): Promise<string> {
     const { registry, leaseMs } = this.config;
-    const [snapshot, hours, slow] = await Promise.all([
-      this.snapshots.get(TICK_MS / 2),
-      this.history.lastHour(),
-      this.slowly(),
-    ]);
+    const [snapshot, hours, slow] = await this.viewer.together(() =>
+      Promise.all([this.snapshots.get(TICK_MS / 2), this.history.lastHour(), this.slowly()]),
+    );
     const state = {
       at: snapshot.at,
       version: VERSION,
