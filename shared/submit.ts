@@ -14,13 +14,15 @@ import { durationMs, MAX_DURATION_MS } from "./units.ts";
 
 /**
  * Reads a body with a limit that holds whatever Content-Length says.
- * @param hint  what the problem says beside the limit
+ * @param hint   what the problem says beside the limit
+ * @param large  asked once, before more than `bytes` are read; what it throws ends the reading
  * @throws Fault too_large, not_json
  */
 export async function readBody(
   request: Request,
   maxBytes: number,
   hint = " (MAX_BODY_BYTES). Send large data as a file",
+  large: { bytes: number; ask(): void } = { bytes: maxBytes, ask: () => {} },
 ): Promise<Uint8Array> {
   const type = request.headers.get("content-type") ?? "";
   if (type !== "" && !/^\s*application\/([\w.+-]+\+)?json\s*(;|$)/i.test(type)) {
@@ -29,6 +31,7 @@ export async function readBody(
   const declared = Number(request.headers.get("content-length") ?? 0);
   const tooLarge = () => new Fault("too_large", `The body is larger than ${maxBytes} bytes${hint}.`);
   if (declared > maxBytes) throw tooLarge();
+  if (declared > large.bytes) large.ask();
   try {
     if (request.headers.get("content-length") !== null) {
       const whole = new Uint8Array(await request.arrayBuffer());
@@ -41,6 +44,7 @@ export async function readBody(
       for await (const part of request.body as unknown as AsyncIterable<Uint8Array>) {
         size += part.length;
         if (size > maxBytes) throw tooLarge();
+        if (size > large.bytes && size - part.length <= large.bytes) large.ask();
         parts.push(part);
       }
     }

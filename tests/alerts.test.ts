@@ -151,6 +151,16 @@ test("an alert's condition is always urgent in the overview, whatever the figure
   );
 });
 
+test("what needs attention leads to the jobs that it is about, and says what puts it right", () => {
+  const items = (of: Partial<Figures>) => {
+    const { snapshot, hours } = snapshotOf({ ...figures, ...of });
+    return attention(snapshot, hours, undefined, 30_000, settings).map(({ jobs, paused }) => [jobs, paused]);
+  };
+  expect(items({ queued: 2, word: "paused", paused: true })).toEqual([["queued", true]]);
+  expect(items({ queued: 2, word: "blocked" })).toEqual([["queued", undefined]]);
+  expect(items({ finished: 1, failed: 19 })).toEqual([["failed", undefined]]);
+});
+
 test("without states a lasting condition counts once it is old enough", () => {
   const blocked = (waitedMs: number) => firesNow(rule("no_worker", { queued: 1, waitedMs, word: "blocked" }), NOW);
   expect([blocked(119_000), blocked(120_000)]).toEqual([false, true]);

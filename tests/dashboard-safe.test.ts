@@ -139,6 +139,12 @@ for (const [name, options] of Object.entries({
         () => document.documentElement.scrollWidth - document.documentElement.clientWidth,
       );
       expect([hash, over]).toEqual([hash, 0]);
+      const broken = await page.evaluate(() =>
+        [...document.querySelectorAll(".lines .word, .lines time, .attention a, .files .buttons > *")]
+          .filter((one) => one.getClientRects().length > 1 || one.getBoundingClientRect().height > 40)
+          .map((one) => one.outerHTML),
+      );
+      expect([hash, broken]).toEqual([hash, []]); // a word of the page's own is never broken into letters
     });
   });
 }

@@ -232,7 +232,9 @@ test("queues: pause, resume and empty, each confirmed with the jobs it hits", as
   await page.getByRole("dialog").getByText("cancels the 2 jobs that wait now").waitFor();
   await confirm(/^Cancel 2 jobs$/);
   await Promise.all(waiting.map((id) => ends(id, "canceled")));
-  await card.getByRole("button", { name: "Resume" }).click();
+  await submit({ answer: 3 });
+  const attention = page.getByRole("region", { name: "Attention" });
+  await attention.getByRole("button", { name: "Resume work" }).click(); // two clicks from the sentence that says so
   await confirm(/^Resume$/);
   await card.getByRole("button", { name: "Pause" }).waitFor();
 });

@@ -29,7 +29,7 @@ function Rules({ state }) {
     <section class="card" aria-labelledby="rules">
       <div class="card-head"><h2 id="rules">Rules</h2></div>
       ${!alerts.sends && html`<p class="dim">Nobody is told: ALERT_WEBHOOK is not set.</p>`}
-      <div class="scroll" tabindex="0" role="region" aria-label="Rules"><table>
+      <div class="scroll" tabindex="0" role="region" aria-label="Rules"><table class="rules">
         <thead><tr><th scope="col">State</th><th scope="col">Rule</th><th scope="col">Service</th><th scope="col">Since</th><th scope="col" class="grow">Now</th></tr></thead>
         <tbody>${alerts.rules.map(
           (rule, i) => html`<tr key=${i}>
@@ -60,7 +60,7 @@ function Audit({ state }) {
     ${audit?.entries?.length === 0 && html`<p class="dim">Nothing yet.</p>`}
     ${
       audit?.entries?.length > 0 &&
-      html`<div class="scroll" tabindex="0" role="region" aria-label="What operators did"><table>
+      html`<div class="scroll" tabindex="0" role="region" aria-label="What operators did"><table class="audit">
         <thead><tr><th scope="col">When</th><th scope="col">Who</th><th scope="col">What</th><th scope="col" class="grow">On</th><th scope="col" class="right">Jobs</th></tr></thead>
         <tbody>${audit.entries.map(
           (e, i) => html`<tr key=${i}><td class="when"><${Time} at=${e.at} now=${now} /></td>

@@ -82,7 +82,7 @@ function Run({ state, record }) {
     }
     ${record.progress === null && record.message && html`<p>${record.message}</p>`}
     <dl class="rows">
-      <div><dt>against p95 of the last hour</dt><dd>${p95 ? html`<${Bar} value=${Math.min(elapsed, p95)} max=${p95} kind=${elapsed > p95 ? "is-warn" : ""} label="elapsed against p95" /> ${elapsed > p95 ? `${(elapsed / p95).toFixed(1)} × ` : "of "}${span(p95)}` : "not enough jobs to tell"}</dd></div>
+      <div><dt>against p95 of ${record.service}, last hour</dt><dd>${p95 ? html`<${Bar} value=${Math.min(elapsed, p95)} max=${p95} kind=${elapsed > p95 ? "is-warn" : ""} label=${`elapsed against p95 of ${record.service}`} /> ${elapsed > p95 ? `${(elapsed / p95).toFixed(1)} × ` : "of "}${span(p95)}` : "not enough jobs to tell"}</dd></div>
       ${deadline && html`<div><dt>until the deadline</dt><dd><${Bar} value=${elapsed} max=${deadline - started} kind=${elapsed > 0.8 * (deadline - started) ? "is-bad" : ""} label="elapsed against the deadline" /> ${about(Math.max(0, deadline - state.now))} left</dd></div>`}
     </dl>
   </section>`;

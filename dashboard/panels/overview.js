@@ -24,13 +24,19 @@ function Attention({ state }) {
       <p>All is well: nothing waits for long, nothing fails in numbers.</p>
     </section>`;
   }
-  const href = ({ service, worker }) => (worker ? to("workers") : service ? to("jobs", { service }) : undefined);
+  const href = ({ service, worker, jobs }) =>
+    worker ? to("workers") : service ? to("jobs", { service, state: jobs }) : undefined;
+  const name = ({ worker, jobs }) => (worker ? "Workers" : jobs === "failed" ? "Failed jobs" : "Waiting jobs");
+  const of = ({ service }) => state.live.services.find((s) => s.service === service);
   return html`<section class="attention" aria-label="Attention">
     <ul>
       ${attention.map(
         (item) => html`<li key=${item.text} class=${item.rank === 2 ? "is-bad" : "is-warn"}>
           <span>${item.text}</span>
-          ${href(item) && html`<a href=${href(item)}>${item.worker ? "Workers" : "Jobs"}</a>`}
+          <span class="buttons">
+            ${item.paused && html`<${Act} you=${state.you} needs="admin" onClick=${() => confirmResume(state, of(item))}>Resume ${item.service}</${Act}>`}
+            ${href(item) && html`<a href=${href(item)}>${name(item)}</a>`}
+          </span>
         </li>`,
       )}
     </ul>

@@ -95,6 +95,13 @@ export function Timeline({ record, now }) {
   </section>`;
 }
 
+/** What an attempt came to, unless the job's error says the same just above. */
+const message = (attempt, { error }) => {
+  const whole = error?.message?.replace(/\s+/g, " ") ?? "";
+  const own = attempt.message?.replace(/\s+/g, " ").trim();
+  return own && !whole.startsWith(own) ? own : undefined;
+};
+
 function Attempts({ record, now }) {
   const list = stretches(record, now).filter((s) => s.kind !== "wait");
   if (list.length === 0) return html`<p class="dim">No worker has taken it yet.</p>`;
@@ -103,7 +110,7 @@ function Attempts({ record, now }) {
       (a, i) => html`<li key=${i}>
         <span class=${`word is-${a.outcome === "running" ? "started" : a.kind === "good" ? "finished" : "failed"}`}>attempt ${a.attempt}: ${a.outcome}${a.http_status ? `, HTTP ${a.http_status}` : ""}</span>
         <span class="dim"> ${span((a.to ?? now) - a.from)}${a.worker ? ` on worker ${a.worker}` : ""}</span>
-        ${a.message && html`<p class="said">${a.message}</p>`}
+        ${message(a, record) && html`<p class="said">${message(a, record)}</p>`}
       </li>`,
     )}
   </ol>`;

@@ -5,8 +5,18 @@ import type { Persistence } from "../store/view.ts";
 import { ago, jobs, percent, wait } from "../words.ts";
 import type { LastHour } from "./history.ts";
 
-/** `rank`: 2 = work stands still or is in danger, 1 = look at it soon. */
-export type Attention = { rank: 1 | 2; service?: string; worker?: string; text: string };
+/**
+ * `rank`: 2 = work stands still or is in danger, 1 = look at it soon.
+ * `jobs`: the state of the jobs that it is about. `paused`: resuming the queue puts it right.
+ */
+export type Attention = {
+  rank: 1 | 2;
+  service?: string;
+  worker?: string;
+  text: string;
+  jobs?: "queued" | "failed";
+  paused?: true;
+};
 
 const MINUTE = 60_000;
 /** ms that a job may wait while all slots are busy before somebody should know. */
@@ -23,13 +33,16 @@ function ofService(state: ServiceState, hour: LastHour | undefined, held: Held):
   const { queued, oldest, now } = counts;
   const since = oldest === undefined ? "" : `, the oldest for ${ago(now - oldest)}`;
   const found: Attention[] = [];
-  const say = (rank: 1 | 2, text: string) => found.push({ rank, service, text: `${service}: ${text}` });
+  const say = (rank: 1 | 2, text: string, more: Partial<Attention> = { jobs: "queued" }) =>
+    found.push({ rank, service, text: `${service}: ${text}`, ...more });
   if (standing.word === "blocked") {
     say(2, `${jobs(queued)} ${wait(queued)} and no worker serves this queue${since}.`);
   } else if (standing.word === "parked") {
     say(2, `${unreachable(standing.text)}.`);
   } else if (standing.word === "paused" && queued > 0) {
-    say(held("oldest_wait") ? 2 : 1, `paused while ${jobs(queued)} ${wait(queued)}${since}.`);
+    say(held("oldest_wait") ? 2 : 1, `paused while ${jobs(queued)} ${wait(queued)}${since}.`, {
+      ...{ jobs: "queued", paused: true },
+    });
   } else if (oldest !== undefined && slots > 0 && (now - oldest > LONG_WAIT_MS || held("oldest_wait"))) {
     say(
       held("oldest_wait") ? 2 : 1,
@@ -41,7 +54,7 @@ function ofService(state: ServiceState, hour: LastHour | undefined, held: Held):
   const ended = (hour?.finished ?? 0) + (hour?.failed ?? 0);
   const failing = held("failure_rate");
   if (hour && (failing || (ended >= FEW_ENDS && hour.failed / ended >= MANY_FAILED))) {
-    say(failing || hour.failed / ended >= 0.5 ? 2 : 1, `${failedOf(hour.failed, ended)}.`);
+    say(failing || hour.failed / ended >= 0.5 ? 2 : 1, `${failedOf(hour.failed, ended)}.`, { jobs: "failed" });
   }
   return found;
 }

@@ -19,10 +19,21 @@ const SLOW_MS = 5_000;
 const NEWEST = 4;
 const MOST_LINES = 24;
 
+/** What is sent to all viewers at one tick, as the bytes of server-sent events. */
+export type Tick = {
+  /** undefined: Redis does not answer */
+  state: Uint8Array | undefined;
+  changed: boolean;
+  /** a short sign of life, or that Redis gives none */
+  beat: Uint8Array;
+};
+const encoder = new TextEncoder();
+const eventOf = (name: string, data: string) => encoder.encode(`event: ${name}\ndata: ${data}\n\n`);
+
 type Slow = { until: number; newest: JobLine[]; persistence: Persistence | undefined };
 
 export class Feed {
-  private readonly listeners = new Set<(text: string, changed: boolean) => void>();
+  private readonly listeners = new Set<(tick: Tick) => void>();
   private timer: ReturnType<typeof setTimeout> | undefined;
   private last: { at: number; text: string } | undefined;
   private making: Promise<string> | undefined;
@@ -51,11 +62,8 @@ export class Feed {
     return this.making;
   }
 
-  /**
-   * Calls `hear` at each tick with the state, and whether it differs from the last one.
-   * An empty text: Redis does not answer. @returns what ends it
-   */
-  listen(hear: (text: string, changed: boolean) => void): () => void {
+  /** Calls `hear` at each tick. @returns what ends it */
+  listen(hear: (tick: Tick) => void): () => void {
     this.listeners.add(hear);
     this.timer ??= setTimeout(() => void this.tick(), 0);
     return () => {
@@ -66,17 +74,20 @@ export class Feed {
   private async tick(): Promise<void> {
     const before = this.last?.text;
     const text = await this.text().catch(() => "");
-    for (const hear of this.listeners) hear(text, text === "" || bodyOf(text) !== bodyOf(before ?? ""));
+    const tick: Tick = {
+      state: text === "" ? undefined : eventOf("state", text),
+      changed: text === "" || bodyOf(text) !== bodyOf(before ?? ""),
+      beat: eventOf(text === "" ? "down" : "beat", String(Date.now())),
+    };
+    for (const hear of this.listeners) hear(tick);
     this.timer = this.listeners.size > 0 ? setTimeout(() => void this.tick(), TICK_MS) : undefined;
   }
 
   private async make(): Promise<string> {
     const { registry, leaseMs } = this.config;
-    const [snapshot, hours, slow] = await Promise.all([
-      this.snapshots.get(TICK_MS / 2),
-      this.history.lastHour(),
-      this.slowly(),
-    ]);
+    const [snapshot, hours, slow] = await this.viewer.together(() =>
+      Promise.all([this.snapshots.get(TICK_MS / 2), this.history.lastHour(), this.slowly()]),
+    );
     const state = {
       at: snapshot.at,
       version: VERSION,

@@ -7,7 +7,7 @@ import { streamSSE } from "hono/streaming";
 import { z } from "zod";
 import { type Env, type Gateway, newApp, operationOf } from "../app.ts";
 import { Assets } from "../board/assets.ts";
-import { Feed } from "../board/feed.ts";
+import { Feed, type Tick } from "../board/feed.ts";
 import { gate } from "../board/gate.ts";
 import { RANGES, type Range } from "../board/history.ts";
 import { type Api, relay } from "../board/relay.ts";
@@ -88,18 +88,15 @@ export function dashboard(gateway: Gateway, api: Api) {
       const timer = setTimeout(over.resolve, STREAM_MS);
       let busy = true;
       let owed = true; // a viewer that is slow misses states in between, never the last one
-      const send = async (text: string, changed: boolean) => {
+      const send = async ({ state, changed, beat }: Tick) => {
         owed ||= changed;
         if (busy) return;
         busy = true;
-        const now = String(Date.now());
-        if (text === "") await stream.writeSSE({ event: "down", data: now });
-        else if (owed) await stream.writeSSE({ event: "state", data: text });
-        else await stream.writeSSE({ event: "beat", data: now });
-        owed = text === "";
+        await stream.write(owed && state ? state : beat);
+        owed = state === undefined;
         busy = false;
       };
-      const stop = feed.listen((text, changed) => void send(text, changed).catch(over.resolve));
+      const stop = feed.listen((tick) => void send(tick).catch(over.resolve));
       for (const signal of [c.req.raw.signal, gateway.stopping]) {
         if (signal.aborted) over.resolve();
         signal.addEventListener("abort", () => over.resolve(), { once: true });

@@ -1,8 +1,10 @@
 /** POST /jobs: one job of any operation, or a batch of up to 10,000, accepted whole or not at all. */
 import { accept, refuseWhenFull } from "../accept.ts";
 import { allow, type Gateway, jsonText, newApp, operationOf } from "../app.ts";
+import type { Caller } from "../auth.ts";
 import { Fault, type FieldFault } from "../faults.ts";
 import { parseJson } from "../json.ts";
+import { listPieces } from "../json-list.ts";
 import { Batches } from "../store/batches.ts";
 import type { NewJob } from "../store/produce.ts";
 import {
@@ -17,15 +19,23 @@ import {
   traceOf,
   under,
 } from "../submit.ts";
+import { type Place, Turns } from "../turns.ts";
 
 /** Faults told of one batch: enough to see what is wrong, not a book. */
 const MAX_FAULTS = 100;
 /** Items checked between two breaths: a large batch must not keep the other requests waiting. */
 const BREATH = 250;
+/** Bytes that an item may have beside a payload as large as MAX_BODY_BYTES: its options. */
+const BESIDE = 16_384;
+/** Large batches in hand on one gateway, each of them up to MAX_BATCH_BYTES: one is worked on, the others wait. */
+const MOST_LARGE = 4;
+
+const breath = () => new Promise<void>((next) => setImmediate(next));
 
 export function jobs(gateway: Gateway) {
   const { config, inspector } = gateway;
   const batches = new Batches(inspector.redis, config);
+  const large = new Turns(MOST_LARGE);
   const app = newApp();
 
   app.post("/jobs", async (c) => {
@@ -35,29 +45,52 @@ export function jobs(gateway: Gateway) {
       const message = "POST /jobs has no query: options are fields of the job, a wait is asked for by Prefer: wait=30";
       throw new Fault("invalid", `${message}.`, { errors: [{ path: "", message }] });
     }
-    const body = await readBody(c.req.raw, Math.max(config.maxBodyBytes, config.maxBatchBytes));
+    let place: Place | undefined;
+    const ask = () => {
+      place = large.enter();
+      if (place) return;
+      const detail = "Too many large batches are in hand on this gateway; send it again, or in smaller parts.";
+      throw new Fault("rate_limited", detail, { retryAfterS: 5, members: { accepted: "no" } });
+    };
+    try {
+      const most = Math.max(config.maxBodyBytes, config.maxBatchBytes);
+      const body = await readBody(c.req.raw, most, undefined, { bytes: config.maxBodyBytes, ask });
+      await place?.turn();
+      return await take(c.req.raw, caller, body);
+    } finally {
+      place?.leave();
+    }
+  });
+
+  async function take(request: Request, caller: Caller, body: Uint8Array): Promise<Response> {
     const isBatch = body[body.findIndex((byte) => byte > 0x20)] === 0x5b;
     const limit = isBatch ? config.maxBatchBytes : config.maxBodyBytes;
     if (body.length > limit) {
       const name = isBatch ? "MAX_BATCH_BYTES" : "MAX_BODY_BYTES";
       throw new Fault("too_large", `The body is larger than ${limit} bytes (${name}).`);
     }
+    const { headers } = request;
     // A payload may be nested as deep here as on its operation's own route, where it is the body.
-    const value = parseJson(body, config.maxJsonDepth + (isBatch ? 2 : 1));
-    if (!Array.isArray(value)) {
-      return accept(gateway, c.req.raw, fromHeaders(jobOf(value), c.req.raw.headers, caller, body));
+    const depth = config.maxJsonDepth + (isBatch ? 2 : 1);
+    let pieces: Iterable<unknown[]>;
+    if (body.length > config.maxBodyBytes) {
+      const limits = { depth, items: config.maxBatchJobs, itemBytes: config.maxBodyBytes + BESIDE };
+      pieces = listPieces(body, limits);
+    } else {
+      const value = parseJson(body, depth);
+      if (!Array.isArray(value)) return accept(gateway, request, fromHeaders(jobOf(value), headers, caller, body));
+      pieces = [value];
     }
-    const { headers } = c.req.raw;
-    const made = await jobsOf(value, headers);
+    const name = idempotencyOf(headers, caller, "batch", body); // now: the pieces overwrite the body
+    const made = await jobsOf(pieces, headers);
     refuseWhenFull(gateway);
-    const name = idempotencyOf(headers, caller, "batch", body);
     const { id, ids, replayed } = await batches.submit(made, lifeMs(made), name);
     return jsonText(JSON.stringify({ batch_id: id, job_ids: ids }), 202, {
       location: `/batches/${id}`,
       "retry-after": "1",
       ...(replayed ? { "idempotent-replayed": "true" } : {}),
     });
-  });
+  }
 
   /** @throws Fault invalid, unknown_operation … of one item */
   function jobOf(item: unknown): NewJob {
@@ -82,36 +115,38 @@ export function jobs(gateway: Gateway) {
   }
 
   /** @throws Fault with the faults of all items, each path beginning with the item's index */
-  async function jobsOf(items: unknown[], headers: Headers): Promise<NewJob[]> {
-    if (items.length === 0) throw new Fault("invalid", "The batch is empty; send at least one job.");
-    if (items.length > config.maxBatchJobs) {
-      throw new Fault(
-        "invalid",
-        `The batch has ${items.length} jobs; at most ${config.maxBatchJobs} (MAX_BATCH_JOBS).`,
-      );
-    }
+  async function jobsOf(pieces: Iterable<unknown[]>, headers: Headers): Promise<NewJob[]> {
     const trace = traceOf(headers);
     const made: NewJob[] = [];
     const errors: FieldFault[] = [];
     let first: Fault | undefined;
-    for (const [i, item] of items.entries()) {
-      if (i % BREATH === BREATH - 1) await new Promise((next) => setImmediate(next));
-      try {
-        const job = under(String(i), () => jobOf(item));
-        if (job.payload.length > config.maxBodyBytes) {
-          const message = `is larger than ${config.maxBodyBytes} bytes (MAX_BODY_BYTES)`;
-          throw faultOf("too_large", [{ path: `${i}.payload`, message }]);
-        }
-        job.options = { ...job.options, ...trace };
-        made.push(job);
-      } catch (error) {
-        if (!(error instanceof Fault)) throw error;
-        first ??= error;
-        errors.push(...(error.extra.errors ?? []));
-        if (errors.length >= MAX_FAULTS) break;
+    let i = -1;
+    for (const items of pieces) {
+      if (i + items.length >= config.maxBatchJobs) {
+        const most = `at most ${config.maxBatchJobs} (MAX_BATCH_JOBS)`;
+        throw new Fault("invalid", `The batch has ${i + 1 + items.length} jobs; ${most}.`);
       }
+      for (const item of items) {
+        if (++i % BREATH === BREATH - 1) await breath();
+        try {
+          const job = under(String(i), () => jobOf(item));
+          if (job.payload.length > config.maxBodyBytes) {
+            const message = `is larger than ${config.maxBodyBytes} bytes (MAX_BODY_BYTES)`;
+            throw faultOf("too_large", [{ path: `${i}.payload`, message }]);
+          }
+          job.options = { ...job.options, ...trace };
+          made.push(job);
+        } catch (error) {
+          if (!(error instanceof Fault)) throw error;
+          first ??= error;
+          errors.push(...(error.extra.errors ?? []));
+          if (errors.length >= MAX_FAULTS) throw faultOf(first.code, errors.slice(0, MAX_FAULTS), first.extra);
+        }
+      }
+      if (items.length > 0) await breath();
     }
-    if (first) throw faultOf(first.code, errors.slice(0, MAX_FAULTS), first.extra);
+    if (first) throw faultOf(first.code, errors, first.extra);
+    if (i < 0) throw new Fault("invalid", "The batch is empty; send at least one job.");
     return made;
   }
 

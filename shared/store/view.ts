@@ -4,7 +4,7 @@ import { isTerminal, type ServiceName, type State } from "../jobs.ts";
 import { root } from "../keys.ts";
 import { type Connection, script } from "../script.ts";
 import { ANSWER_MS } from "./produce.ts";
-import { asFault, info, within } from "./redis.ts";
+import { asFault, info, together, within } from "./redis.ts";
 
 const newestScript = script<{ most: "int" }, string[]>("newest", { most: "int" });
 const historyScript = script<{ kind: "text"; first: "int"; last: "int" }, (string | string[])[]>("history", {
@@ -40,6 +40,11 @@ export type Persistence = {
 
 export class Viewer {
   constructor(private readonly redis: Connection) {}
+
+  /** Sends in one write what `work` asks for before it first waits. */
+  together<T>(work: () => T): T {
+    return together(this.redis, work);
+  }
 
   /** The jobs of a service that changed last, at most `most` of each state. */
   async newest(service: ServiceName, most: number): Promise<JobLine[]> {
