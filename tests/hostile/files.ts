@@ -10,7 +10,7 @@ function lay(w: World): void {
   mkdirSync(uploads, { recursive: true });
   if (readdirSync(uploads).includes("in.ifc")) return;
   writeFileSync(join(uploads, "a.ifc"), "hello");
-  writeFileSync(join(uploads, ".longhaul-h-1-a.part"), "secret");
+  writeFileSync(join(uploads, ".hidden.ifc"), "secret");
   mkdirSync(join(uploads, "dir"));
   writeFileSync(join(w.stack.dir, "uploads-evil"), "secret");
   const links = {
@@ -58,7 +58,7 @@ const paths: Case[] = [
   [
     "a hidden file, such as another client's upload in the making",
     "404 unknown_file",
-    links(".longhaul-h-1-a.part", "/uploads/.longhaul-h-1-a.part"),
+    links(".hidden.ifc", "/uploads/.hidden.ifc"),
   ],
   ["a name of 300, a lone surrogate", "404 unknown_file", links("x".repeat(300), "\ud800")],
   ["a path of 1,025, none", "422 invalid", links("x".repeat(1_025), "")],
