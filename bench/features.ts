@@ -20,14 +20,10 @@ const CUTS: [feature: string, from: string, to: string][] = [
   ["all on", "", ""],
   ["without statistics", "if next(tally) == nil then return end", "do return end"],
   ["without the index of ended jobs", "for state, list in pairs(ends) do", "for state, list in pairs({}) do"],
-  ["without the fence", "if f[2] ~= ARGV[at + 1] then", "if false then"],
-  ["without measured means", "for op, sum in pairs(means) do", "for op, sum in pairs({}) do"],
+  ["without the fence", "if not k or string.sub(k, -#token) ~= token then", "if false then"],
+  ["without measured means", "for op, n in pairs(ran) do", "for op, n in pairs({}) do"],
   ["without a life of the record", "call('PEXPIRE', job, calls and", "tostring(calls and"],
-  [
-    "without the look for events and effects",
-    "'s', 'tok', 'v', 'x', 'w', 'ef', 'tt', 't', 'op')",
-    "'s', 'tok', 'v', 'x', 'none', 'none', 'tt', 't', 'op')",
-  ],
+  ["without the look for events and effects", "'s', 'k', 'z', 'op')", "'s', 'k', 'none', 'op')"],
 ];
 
 async function measure(from: string, to: string): Promise<[submit: number, turn: number]> {

@@ -85,25 +85,23 @@ export const FIELD = {
   created: "c",
   /** order within the service; its distance from counts.head estimates the position */
   sequence: "n",
-  /** raised by every change that a client can see; ETag and SSE id */
+  /** revision of the last change that is neither a start nor an end, see revOf */
   rev: "v",
   payload: "p",
   /** JSON of JobOptions, opaque to Lua */
   options: "o",
   /** 0–9, absent = 5 */
   priority: "pri",
-  /** attempts started in this run */
+  /** 1 = the record has more than its first fields: options, effects, a waiter, a cancel or earlier attempts; else nobody looks */
+  more: "z",
+  /** attempts of this run that were spent before the one that runs, or ended the job */
   attempt: "a",
   /** redeliveries in this run: more than 3 are poison */
   redeliveries: "d",
   /** requeues so far */
   run: "g",
-  /** attempt.worker.random; proves who owns the attempt, stays after the end so that a repeated settle answers ok */
-  token: "tok",
-  /** start of the last attempt, ms */
-  started: "t",
-  /** deadline of the running attempt, ms */
-  deadline: "dl",
+  /** the last start: "<started, ms> <deadline, ms> <rev> <token>", see parseStart */
+  start: "k",
   /** ms since 1970 of the last end, also of a canceled job that is still listed */
   ended: "e",
   /** due time of a scheduled job, ms */
@@ -138,6 +136,30 @@ export const FIELD = {
   timeout: "to",
   ttl: "tt",
 } as const;
+
+/** What a start wrote into `k`; undefined before the first one. The token is attempt.worker.random, or "attempt." once void. */
+export function parseStart(k: string | null | undefined) {
+  const m = /^(\d+) (\d+) (\d+) ((\d+)\.(\w*).*)$/.exec(k ?? "");
+  if (!m) return undefined;
+  const [, started, deadline, rev, token, attempt, worker] = m;
+  return {
+    started: Number(started),
+    deadline: Number(deadline),
+    rev: Number(rev),
+    token: token as string,
+    attempt: Number(attempt),
+    worker: worker || undefined,
+  };
+}
+export type Start = ReturnType<typeof parseStart>;
+
+/** The revision, raised by every change that a client can see: ETag and id of an event. As lua/lib/attempt.lua has it. */
+export const revOf = (state: State, v: string | null | undefined, start: Start) =>
+  Math.max(Number(v ?? 0), start?.rev ?? 0) + (isTerminal(state) ? 1 : 0);
+
+/** Attempts of this run that were spent, the running one among them. */
+export const attemptsOf = (state: State, a: string | null | undefined, start: Start) =>
+  start && (state === "started" || state === "finished" || state === "failed") ? start.attempt : Number(a ?? 0);
 
 /** What a client may ask of one job beside its payload. Times in ms; absent = the operation's default. */
 export type JobOptions = {

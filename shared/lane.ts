@@ -63,11 +63,6 @@ export class Lane {
     this.limits = [...ops.values()].map((op) => `${op.name}=${op.timeoutMs}`).join(" ");
   }
 
-  /** Jobs in hand. */
-  get busy(): number {
-    return this.running.size;
-  }
-
   /** Jobs that it may hold: one less while BLMOVE may bring one, unless that one is here already. */
   private get room(): number {
     return this.settings.slots - (this.blocking && !this.stray ? 1 : 0);
@@ -135,7 +130,7 @@ export class Lane {
       if (more === MORE.concurrency) {
         this.notBefore = performance.now() + 300;
         this.hungry = true;
-        this.wakeIn(300);
+        setTimeout(() => this.nudge(), 300);
       }
     }
     if (this.done.length === 0 && !this.hungry) this.nudge(); // the blocker's turn
@@ -373,9 +368,6 @@ export class Lane {
   }
   private nudge(): void {
     for (const waiter of this.waiters.splice(0)) waiter();
-  }
-  private wakeIn(ms: number): void {
-    setTimeout(() => this.nudge(), ms);
   }
 }
 

@@ -236,7 +236,7 @@ describe("store", () => {
     expect(await producer.cancel(job.id)).toBe("canceled");
     await store.end(id, "aborted");
     await store.discard(a, id);
-    const rev = Number(await server.client.hget(keysOf(a).job(job.id), "v"));
+    const rev = (await new Inspector(redis).glance(job.id))?.rev ?? 0;
     expect(await producer.requeue(job.id, rev)).toBe("ok");
     const worker = new Consumer(redis, "w12345678" as never);
     const ask = { slots: 5, concurrency: 0, limitMs: 60_000, limits: "" };

@@ -244,13 +244,23 @@ test("no file has 400 lines", () => {
   }
 });
 
+const LIFE = ["submit", "turn", "cancel", "requeue", "erase", "beat"].map((name) => `shared/lua/${name}.lua`);
+const pieces = new Set<string>();
+const gather = (path: string) => {
+  for (const [, name] of read(path).matchAll(/^--@use (\w+)$/gm)) {
+    const piece = `shared/lua/lib/${name}.lua`;
+    if (!pieces.has(piece)) gather(piece);
+    pieces.add(piece);
+  }
+};
+LIFE.forEach(gather);
 /**
- * What decides a job's fate: the scripts of its life, the verbs that send them, and the lane that makes the calls.
+ * What decides a job's fate: the scripts of its life with the pieces that they use, the verbs that send them, and the lane that makes the calls.
  * Clocks and routes are mounted beside it; the entries, the HTTP call and what only reads or shows are its edges.
  */
 const CORE = [
-  ...["submit", "turn", "cancel", "requeue", "erase", "beat"].map((name) => `shared/lua/${name}.lua`),
-  ...glob("shared/lua/lib/*.lua"),
+  ...LIFE,
+  ...pieces,
   ...["produce", "consume"].map((name) => `shared/store/${name}.ts`),
   ...["lane", "settle"].map((name) => `shared/${name}.ts`),
 ];

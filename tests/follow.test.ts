@@ -171,7 +171,8 @@ test("events: changes of state and progress in order, id = rev, ends after the t
   expect(response.headers.get("content-type")).toStartWith("text/event-stream");
   const reading = events(response);
   await until(() => stack.service.byJob(id).length === 1);
-  const token = await stack.redis.client.hget(`lh:{work}:job:${id}`, "tok");
+  const start = await stack.redis.client.hget(`lh:{work}:job:${id}`, "k");
+  const token = start?.split(" ").at(-1);
   const noted = await stack.post(`/jobs/${id}/progress?t=${token}`, { progress: 0.4 });
   expect(noted.status).toBe(200);
   const { all, text } = await reading;

@@ -94,7 +94,7 @@ test("reap leaves a short job alone that overran while its worker's connection w
   const worker = s.worker("w1");
   const id = await s.submit({ timeoutMs: 1_000 });
   await worker.take(); // as if this reply was lost
-  await s.redis.client.hincrby(KEYS.job(id), "dl", -15_000);
+  await s.overrun(id, 15_000);
   expect(await worker.reapOf(worker, [], 2_500)).toEqual([0, 0, 1]);
   expect(await s.state(id)).toBe("started");
 });

@@ -4,6 +4,7 @@ import { type JobId, newJobId, serviceName } from "../shared/jobs.ts";
 import { keysOf } from "../shared/keys.ts";
 import type { Connection } from "../shared/script.ts";
 import { Consumer } from "../shared/store/consume.ts";
+import { Inspector } from "../shared/store/inspect.ts";
 import { type Cursor, LISTED, type Listed, Lister, MAX_SCANNED } from "../shared/store/list.ts";
 import { type NewJob, Producer } from "../shared/store/produce.ts";
 import { connect, ready } from "../shared/store/redis.ts";
@@ -160,8 +161,7 @@ describe("store", () => {
     );
     for (const id of ids.slice(40, 60)) await producer.cancel(id);
     const failed = await finish(5, a, "fail");
-    for (const id of failed.slice(0, 3))
-      await producer.requeue(id, Number(await server.client.hget(keysOf(a).job(id), "v")));
+    for (const id of failed.slice(0, 3)) await producer.requeue(id, (await new Inspector(redis).glance(id))?.rev ?? 0);
     await server.client.rename(keysOf(a).ready, keysOf(a).shelf);
     await server.client.set(keysOf(a).paused, "1");
     const queued = await walk({ limit: 9, states: ["queued"] });

@@ -2,8 +2,8 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import { reap as clock } from "../shared/clocks/reap.ts";
 import { readConfig } from "../shared/config.ts";
-import { reportProgress } from "../shared/store/consume.ts";
 import { overrunMs } from "../shared/store/maintain.ts";
+import { reportProgress } from "../shared/store/progress.ts";
 import { BLOCK_MS } from "../shared/store/redis.ts";
 import { Watch } from "../shared/watch.ts";
 import { ASK, DAY, KEYS, SERVICE, settle, startStore, type TestStore, type TestWorker } from "./support/store.ts";
@@ -127,8 +127,8 @@ test("deadline: a live worker that forgot is overruled after the grace, and its 
   const taken = await started({ timeoutMs: 1 });
   const kept = await started({ timeoutMs: 60_000 });
   expect(await reap()).toEqual([0, 0, 2]);
-  await s.redis.client.hincrby(KEYS.job(taken.id), "dl", -overrunMs(LEASE) - 1_000);
-  await s.redis.client.hincrby(KEYS.job(kept.id), "dl", -overrunMs(LEASE));
+  await s.overrun(taken.id, overrunMs(LEASE) + 1_000);
+  await s.overrun(kept.id, overrunMs(LEASE));
   expect(await reap()).toEqual([0, 1, 1]);
   expect(await s.inspector.record(taken.id)).toMatchObject({ state: "failed", error: { code: "timeout" } });
   expect(await w.settle(settle(taken, "finish"))).toEqual(["lost"]);

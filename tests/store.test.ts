@@ -1,7 +1,7 @@
 /** Each arrow of the lifecycle in shared/jobs.ts, and what each mutation does when it is sent twice. */
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import { type JobId, newJobId } from "../shared/jobs.ts";
-import { reportProgress } from "../shared/store/consume.ts";
+import { reportProgress } from "../shared/store/progress.ts";
 import { DAY, job, KEYS, SERVICE, settle, startStore, type TestStore, type TestWorker } from "./support/store.ts";
 
 let s: TestStore;

@@ -26,7 +26,7 @@ local terminal = { finished = true, failed = true, canceled = true }
 
 local function act(id)
   looked = looked + 1
-  local f = id ~= '' and call('HMGET', K.job .. id, 's', 'v', 'c', 'e', 'o')
+  local f = id ~= '' and call('HMGET', K.job .. id, 's', 'v', 'c', 'e', 'o', 'k')
   if not (f and f[1]) or (state ~= '' and f[1] ~= state) then return end
   if tonumber(terminal[f[1]] and f[4] or f[3]) > before then return end
   -- tags have no character that JSON escapes, and a text that holds such brackets has its quotes escaped
@@ -35,7 +35,7 @@ local function act(id)
   if dry then return end
   local reply
   if action == 'cancel' then reply = cancel(id, ttl)
-  elseif action == 'requeue' then reply = requeue(id, tonumber(f[2]) or 0)
+  elseif action == 'requeue' then reply = requeue(id, rev_of(f[1], f[2], f[6]))
   else
     reply = erase(id)
     if reply == 'listed' then

@@ -1,4 +1,4 @@
---@use base
+--@use attempts
 -- cards: what a list shows of each job, at most 100 of them, and whether a text occurs in it.
 --
 -- KEYS[1] root
@@ -10,7 +10,9 @@
 local out = {}
 for i = rest, #ARGV do
   local job = K.job .. ARGV[i]
-  local f = call('HMGET', job, 's', 'op', 'c', 't', 'e', 'due', 'pri', 'a', 'pg', 'v', 'b', 'o', 'err', 'n')
+  local f = call('HMGET', job, 's', 'op', 'c', 'k', 'e', 'due', 'pri', 'a', 'pg', 'v', 'b', 'o', 'err', 'n')
+  local k = f[4]
+  f[4], f[8], f[10] = attempt_of(k) or false, attempts_of(f[1], f[8], k), rev_of(f[1], f[10], k)
   local hit = f[1]
   if hit and q ~= '' then
     local text = ARGV[i] .. '\n' .. (f[13] or '') .. '\n' .. (f[12] or '')

@@ -1,4 +1,4 @@
---@use base
+--@use attempts
 -- newest: the jobs of one service that changed last, at most `most` of each state, for the dashboard.
 --
 -- KEYS[1] root
@@ -21,8 +21,9 @@ for _, worker in ipairs(call('ZRANGE', K.leases, 0, most - 1)) do add(call('SRAN
 for _, state in ipairs({ 'finished', 'failed', 'canceled' }) do add(call('ZREVRANGE', K.ended .. state, 0, most - 1)) end
 local out = {}
 for _, id in ipairs(ids) do
-  local f = call('HMGET', K.job .. id, 's', 'op', 'c', 't', 'e', 'a', 'pg', 'err', 'rt')
+  local f = call('HMGET', K.job .. id, 's', 'op', 'c', 'k', 'e', 'a', 'pg', 'err', 'rt')
   if f[1] then
+    f[4], f[6] = attempt_of(f[4]), attempts_of(f[1], f[6], f[4])
     local text = f[8] or ''
     if f[1] == 'finished' and not f[9] then
       -- read whole, since a hash has no GETRANGE: 0.4 ms for 256 KiB, the largest inline result; a dashboard asks for

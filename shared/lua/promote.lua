@@ -1,5 +1,6 @@
 --@flags allow-oom
 --@use push
+--@use attempt
 -- promote: queues scheduled jobs that are due, at most 100 a call.
 --
 -- KEYS[1] root
@@ -8,7 +9,7 @@
 local due = call('ZRANGEBYSCORE', K.scheduled, '-inf', now, 'LIMIT', 0, 100)
 for _, id in ipairs(due) do
   local job = K.job .. id
-  local f = call('HMGET', job, 's', 'pri', 'n', 'nr', 'v')
+  local f = call('HMGET', job, 's', 'pri', 'n', 'nr', 'v', 'k')
   if f[1] == 'scheduled' then
     local n = f[3]
     if f[4] then
@@ -16,7 +17,7 @@ for _, id in ipairs(due) do
     else
       n = call('HINCRBY', K.counts, 'seq', 1)
     end
-    call('HSET', job, 's', 'queued', 'n', n, 'v', (tonumber(f[5]) or 0) + 1)
+    call('HSET', job, 's', 'queued', 'n', n, 'v', rev_of(f[1], f[5], f[6]) + 1)
     push(id, f[2] and tonumber(f[2]), n, f[4])
   end
 end

@@ -2,6 +2,7 @@
 --@use push
 --@use drop
 --@use close
+--@use attempt
 -- reap: takes back what a dead worker, or one that overran a deadline, still holds. At most 100 jobs a call.
 --
 -- KEYS[1] root
@@ -27,55 +28,56 @@ local dead = not beat or math.abs(now - beat) > lease
 local held, wake = K.held .. worker, K.wake .. worker
 local back, failed = 0, 0
 
-local function verdict(id, f, code, message)
-  local rec = { v = tonumber(f[3]) or 0, x = f[4], w = f[5], ef = f[6], tt = f[7] }
-  local err = string.format('{"code":"%s","message":"%s","retryable":false}', code, message)
-  if rec.x then
-    close(id, rec, 'canceled', ttl, 'tok', '', 'err', CANCELED)
+-- job: what look read of it.
+local function verdict(job, code, message)
+  if job.x then
+    close(job.id, job, 'canceled', ttl, 'k', voided(job.k), 'a', job.attempt, 'err', CANCELED)
   else
     failed = failed + 1
-    close(id, rec, 'failed', ttl, 'tok', '', 'err', err)
+    local err = string.format('{"code":"%s","message":"%s","retryable":false}', code, message)
+    close(job.id, job, 'failed', ttl, 'k', voided(job.k), 'err', err)
   end
 end
 
-local function logged(f, outcome)
-  local entry = string.format('{"attempt":%d,"worker":"%s","started":%.0f,"ended":%.0f,"outcome":"%s"}',
-    f[9] or 0, worker, f[8] or 0, now, outcome)
-  return f[13] and f[13] .. '\n' .. entry or entry
+local function logged(job, outcome)
+  local entry = string.format('{"attempt":%d,"worker":"%s","started":%s,"ended":%s,"outcome":"%s"}',
+    job.attempt, worker, job.started, stamp, outcome)
+  return job.log and job.log .. '\n' .. entry or entry
 end
 
 local function look(id)
-  local job = K.job .. id
-  local f = call('HMGET', job, 's', 'tok', 'v', 'x', 'w', 'ef', 'tt', 't', 'a', 'd', 'n', 'pri', 'log', 'dl', 'op')
-  local ours = f[1] == 'started' and string.find(f[2] or '', '.' .. worker .. '.', 1, true)
-  if not ours then
+  local key = K.job .. id
+  local f = call('HMGET', key, 's', 'k', 'v', 'x', 'w', 'ef', 'tt', 'op', 'd', 'n', 'pri', 'log')
+  local started, deadline, _, token, attempt = attempt_of(f[2])
+  if f[1] ~= 'started' or not string.find(token or '', '.' .. worker .. '.', 1, true) then
     if dead then call('SREM', held, id) end
     return
   end
+  local job = { id = id, k = f[2], x = f[4], w = f[5], ef = f[6], tt = f[7], log = f[12], attempt = attempt, started = started }
   if dead then
     call('SREM', held, id)
-    local d = (tonumber(f[10]) or 0) + 1
+    local d = (tonumber(f[9]) or 0) + 1
     count('orphaned')
-    if f[4] then
-      verdict(id, f, 'canceled', '')
-    elseif string.find(once, ' ' .. f[15] .. ' ', 1, true) then
-      call('HSET', job, 'log', logged(f, 'orphaned'))
-      verdict(id, f, 'orphaned', 'The worker died while the call ran, and this operation may not run twice')
+    if job.x then
+      verdict(job, 'canceled', '')
+    elseif string.find(once, ' ' .. f[8] .. ' ', 1, true) then
+      call('HSET', key, 'log', logged(job, 'orphaned'))
+      verdict(job, 'orphaned', 'The worker died while the call ran, and this operation may not run twice')
     elseif d > poison then
       count('poison')
-      call('HSET', job, 'log', logged(f, 'orphaned'), 'd', d)
-      verdict(id, f, 'poison', 'The worker died under this job ' .. d .. ' times')
+      call('HSET', key, 'log', logged(job, 'orphaned'), 'd', d)
+      verdict(job, 'poison', 'The worker died under this job ' .. d .. ' times')
     else
       count('redelivered')
       back = back + 1
-      call('HSET', job, 's', 'queued', 'tok', '', 'a', (tonumber(f[9]) or 1) - 1, 'd', d, 'v', (tonumber(f[3]) or 0) + 1,
-        'log', logged(f, 'orphaned'))
-      push(id, f[12] and tonumber(f[12]), f[11], true)
+      call('HSET', key, 's', 'queued', 'k', voided(f[2]), 'a', attempt - 1, 'd', d, 'v', rev_of(f[1], f[3], f[2]) + 1,
+        'z', 1, 'log', logged(job, 'orphaned'))
+      push(id, f[11] and tonumber(f[11]), f[10], true)
     end
-  elseif f[14] and now > f[14] + grace then
+  elseif now > deadline + grace then
     call('SREM', held, id)
-    call('HSET', job, 'log', logged(f, 'timeout'))
-    verdict(id, f, 'timeout', 'The time limit passed and the worker did not say so')
+    call('HSET', key, 'log', logged(job, 'timeout'))
+    verdict(job, 'timeout', 'The time limit passed and the worker did not say so')
   end
 end
 

@@ -62,7 +62,7 @@ for i = 1, jobs do
 end
 if #plain > 0 then call('LPUSH', call('EXISTS', K.paused) == 1 and K.shelf or K.ready, unpack(plain)) end
 if fresh > 0 then
-  call('HINCRBY', K.counts, 'seq', fresh)
+  call('HSET', K.counts, 'seq', text(seq + fresh))
   count('submitted', fresh)
 end
 write_tally()

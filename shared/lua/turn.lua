@@ -2,6 +2,7 @@
 --@use push
 --@use drop
 --@use close
+--@use attempt
 -- turn: settles what a worker has done and takes what it has room for, in one round trip.
 --
 -- KEYS[1] root
@@ -10,7 +11,7 @@
 --                            -1 = take nothing and hand back what BLMOVE brought
 -- ARGV[3] concurrency  int   jobs that all workers together may hold; 0 = no limit
 -- ARGV[4] nonce        text  random, new for each call: the last part of the tokens given
--- ARGV[5] limit        int   ms, the time limit of an operation that ARGV[6] does not name
+-- ARGV[5] limitMs      int   ms, the time limit of an operation that ARGV[6] does not name
 -- ARGV[6] limits       text  "op=ms op=ms"
 -- ARGV[7] poison       int   redeliveries that a run may have
 -- ARGV[8…] repeated, settles: id, token, kind, ttl (ms, life of a terminal record), note, body, extra
@@ -35,82 +36,87 @@
 -- loses one.
 local held = K.held .. worker
 local verdicts, leaving = {}, {}
-local means = {}
+local runs, ran = {}, {} -- by operation: ms of the runs that end here, and how many
+local NONE = {}
 
--- Another try, later or at once. rec: v, n, pri, w.
-local function again(id, rec, delay, near, ...)
-  local job = K.job .. id
+-- Another try, later or at once. job: id, rev, n, pri, w.
+local function again(job, delay, near, ...)
+  local id, key = job.id, K.job .. job.id
   if delay > 0 then
-    call('HSET', job, 's', 'scheduled', 'due', now + delay, 'v', rec.v + 1, ...)
-    if near then call('HSET', job, 'nr', 1) end
+    call('HSET', key, 's', 'scheduled', 'due', now + delay, 'z', 1, 'v', job.rev + 1, ...)
+    if near then call('HSET', key, 'nr', 1) end
     call('ZADD', K.scheduled, now + delay, id)
   else
-    call('HSET', job, 's', 'queued', 'v', rec.v + 1, ...)
-    push(id, rec.pri, rec.n, near)
+    call('HSET', key, 's', 'queued', 'z', 1, 'v', job.rev + 1, ...)
+    push(id, job.pri, job.n, near)
   end
-  if rec.w then call('PUBLISH', 'lh:events', id) end
+  if job.w then call('PUBLISH', 'lh:events', id) end
+end
+
+local function finish(id, job, op, run, ttl, note, body, extra)
+  observe('r', run)
+  runs[op] = (runs[op] or 0) + run
+  ran[op] = (ran[op] or 0) + 1
+  if extra == '' then return close(id, job, 'finished', ttl, 'tm', note, 'r', body) end
+  local size, type = string.match(extra, '^(%d*) (.*)$')
+  local set = size ~= '' and { 'rf', size } or { 'r', body }
+  if type ~= '' then
+    set[3], set[4] = 'rt', type
+  end
+  close(id, job, 'finished', ttl, 'tm', note, unpack(set))
 end
 
 local function settle(at)
   local id, kind, ttl, note, body, extra = ARGV[at], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6]
-  local job = K.job .. id
-  local f = call('HMGET', job, 's', 'tok', 'v', 'x', 'w', 'ef', 'tt', 't', 'op')
+  local key = K.job .. id
+  local f = call('HMGET', key, 's', 'k', 'z', 'op')
+  local k, token = f[2], ' ' .. ARGV[at + 1]
   if not f[1] then
     leaving[#leaving + 1] = id
     return 'gone'
   end
-  if f[2] ~= ARGV[at + 1] then
+  if not k or string.sub(k, -#token) ~= token then
     count('stale')
     return 'lost' -- I4: another attempt's token changes nothing
   end
   if f[1] ~= 'started' then return 'ok' end
   leaving[#leaving + 1] = id
-  local rec = { v = tonumber(f[3]) or 0, x = f[4], w = f[5], ef = f[6], tt = f[7] }
-  if kind == 'finish' and not rec.x then
-    local run = now - f[8]
-    observe('r', run)
-    local mean = means[f[9]] or { 0, 0 }
-    means[f[9]] = { mean[1] + run, mean[2] + 1 }
-    if extra == '' then
-      close(id, rec, 'finished', ttl, 'tm', note, 'r', body)
-    else
-      local size, type = string.match(extra, '^(%d*) (.*)$')
-      local set = size ~= '' and { 'rf', size } or { 'r', body }
-      if type ~= '' then
-        set[3], set[4] = 'rt', type
-      end
-      close(id, rec, 'finished', ttl, 'tm', note, unpack(set))
-    end
+  local plain = kind == 'finish' and not f[3]
+  local g = plain and NONE or call('HMGET', key, 'x', 'w', 'ef', 'tt', 'd', 'n', 'pri', 'log', 'v')
+  local job = plain and NONE or { id = id, x = g[1], w = g[2], ef = g[3], tt = g[4], n = tonumber(g[6]), pri = tonumber(g[7] or nil) }
+  if kind == 'finish' and not job.x then
+    -- k begins with it; a pattern would cost more than all the rest of this line
+    finish(id, job, f[4], now - string.sub(k, 1, string.find(k, ' ', 1, true) - 1), ttl, note, body, extra)
     return 'ok'
   end
-  local g = call('HMGET', job, 'a', 'd', 'n', 'pri', 'log')
-  local attempt, redeliveries = tonumber(g[1]) or 1, tonumber(g[2]) or 0
-  rec.n, rec.pri = tonumber(g[3]), g[4] and tonumber(g[4])
+  local started, _, _, _, attempt = attempt_of(k)
+  local redeliveries = tonumber(g[5]) or 0
+  job.rev = rev_of(f[1], g[9], k)
   if kind == 'finish' then
-    note = string.format('{"attempt":%d,"worker":"%s","started":%s,"ended":%s,"outcome":"finished"}', attempt, worker, f[8], stamp)
+    note = string.format('{"attempt":%d,"worker":"%s","started":%s,"ended":%s,"outcome":"finished"}', attempt, worker, started, stamp)
   end
-  local log = g[5] and note ~= '' and g[5] .. '\n' .. note or g[5] or note
+  local log = g[8] and note ~= '' and g[8] .. '\n' .. note or g[8] or note
   if #log > 16384 then log = string.sub(log, (string.find(log, '\n', #log - 12288, true) or 0) + 1) end
   local delay = tonumber(extra) or 0
-  if rec.x then
+  if job.x then
     -- a cancel that was asked for wins over whatever the call came to (rule 8)
-    close(id, rec, 'canceled', ttl, 'log', log, 'err', CANCELED)
+    close(id, job, 'canceled', ttl, 'a', attempt, 'log', log, 'err', CANCELED)
   elseif kind == 'fail' then
-    close(id, rec, 'failed', ttl, 'err', body, 'log', log)
+    close(id, job, 'failed', ttl, 'err', body, 'log', log)
   elseif kind == 'retry' then
     count('retried')
-    again(id, rec, delay, false, 'log', log)
+    again(job, delay, false, 'a', attempt, 'log', log)
   elseif kind == 'redeliver' then
     if redeliveries >= poison then
       count('poison')
-      close(id, rec, 'failed', ttl, 'err', body, 'log', log, 'd', redeliveries + 1)
+      close(id, job, 'failed', ttl, 'err', body, 'log', log, 'd', redeliveries + 1)
     else
       count('redelivered')
-      again(id, rec, delay, true, 'log', log, 'd', redeliveries + 1, 'a', attempt - 1)
+      again(job, delay, true, 'log', log, 'd', redeliveries + 1, 'a', attempt - 1)
     end
   else
     count('returned')
-    again(id, rec, delay, true, 'a', attempt - 1)
+    again(job, delay, true, 'a', attempt - 1)
   end
   return 'ok'
 end
@@ -121,11 +127,11 @@ for at = rest, #ARGV, 7 do
   verdicts[index] = settle(at)
 end
 if #leaving > 0 then call('SREM', held, unpack(leaving)) end
-for op, sum in pairs(means) do
+for op, n in pairs(ran) do
   -- a mean that forgets: after n more runs the old one weighs 0.9^n
   local old = tonumber(call('HGET', K.counts, 'mean:' .. op))
-  local mean, keep = sum[1] / sum[2], 0.9 ^ sum[2]
-  call('HSET', K.counts, 'mean:' .. op, old and math.floor(old * keep + mean * (1 - keep)) or math.floor(mean))
+  local mean, keep = runs[op] / n, 0.9 ^ n
+  call('HSET', K.counts, 'mean:' .. op, text(math.floor(old and old * keep + mean * (1 - keep) or mean)))
 end
 
 -- Take.
@@ -171,33 +177,40 @@ end
 -- Starts one id, or drops its entry when the record is not queued (canceled while listed, or expired).
 -- others: more ids that were popped from the list after it
 local takes = '.' .. worker .. '.' .. nonce
-local deadlines = {}
+local times, heads, tails = {}, {}, {} -- by time limit and operation: what all jobs of this call share is put together once
 local function start(id, others)
-  local job = K.job .. id
-  local f = call('HMGET', job, 's', 'op', 'p', 'c', 'v', 'pri', 'to', 'o', 'w')
+  local key = K.job .. id
+  local f = call('HMGET', key, 's', 'z', 'op', 'c', 'p')
   if f[1] ~= 'queued' then return drop(id) end
-  local pri, op = f[6] and tonumber(f[6]), f[2]
+  local op, created = f[3], f[4]
+  local g = f[2] and call('HMGET', key, 'pri', 'to', 'o', 'w', 'a', 'g', 'd', 'due', 'v', 'k') or NONE
+  local pri = g[1] and tonumber(g[1])
   if pri and pri < 5 and (others or call('LLEN', K.ready) > 0) then
-    return to_backlog(id, pri, call('HGET', job, 'n')) -- it stood in an empty list, and others came since
+    return to_backlog(id, pri, call('HGET', key, 'n')) -- it stood in an empty list, and others came since
   end
-  -- without a revision it has never been touched since it was submitted
-  local g = f[5] and call('HMGET', job, 'a', 'g', 'd', 'due') or {}
-  local attempt = (tonumber(g[1]) or 0) + 1
-  local ms = f[7] or limitOf[op] or limit
-  local deadline = deadlines[ms]
-  if not deadline then
-    deadline = string.format('%.0f', now + ms)
-    deadlines[ms] = deadline
+  local ms = g[2] or limitOf[op] or limitMs
+  local time = times[ms]
+  if not time then
+    time = stamp .. ' ' .. text(now + ms) .. ' '
+    times[ms] = time
+    heads[ms] = time .. '1 1' .. takes -- of a record that was never touched since it was submitted
+    tails[ms] = ' ' .. text(now + ms) .. ' '
   end
-  call('HSET', job, 's', 'started', 'tok', attempt .. takes, 't', stamp, 'a', attempt, 'dl', deadline, 'v', (tonumber(f[5]) or 0) + 1)
-  if attempt == 1 and not g[2] and not g[3] then observe('w', now - (g[4] or f[4])) end
-  if f[9] then call('PUBLISH', 'lh:events', id) end
+  local n = #jobs
+  jobs[n + 1], jobs[n + 3], jobs[n + 4] = id, f[5] or '', g[3] or ''
+  if f[2] then
+    local attempt = text((tonumber(g[5]) or 0) + 1)
+    call('HSET', key, 's', 'started', 'k', time .. text(rev_of(f[1], g[9], g[10]) + 1) .. ' ' .. attempt .. takes)
+    if attempt == '1' and not g[6] and not g[7] then observe('w', now - (g[8] or created)) end
+    if g[4] then call('PUBLISH', 'lh:events', id) end
+    jobs[n + 2] = op .. ' ' .. attempt .. ' ' .. (g[6] or '0') .. ' ' .. (g[7] or '0') .. tails[ms] .. created
+  else
+    call('HSET', key, 's', 'started', 'k', heads[ms])
+    observe('w', now - created)
+    jobs[n + 2] = op .. ' 1 0 0' .. tails[ms] .. created
+  end
   started[#started + 1] = id
   if not pri then head = id end
-  local n = #jobs
-  jobs[n + 1] = id
-  jobs[n + 2] = op .. ' ' .. attempt .. ' ' .. (g[2] or 0) .. ' ' .. (g[3] or 0) .. ' ' .. deadline .. ' ' .. f[4]
-  jobs[n + 3], jobs[n + 4] = f[3] or '', f[8] or ''
   room = room - 1
 end
 

@@ -4,8 +4,8 @@ import { type Gateway, idOf, jsonText, newApp } from "../app.ts";
 import { Fault } from "../faults.ts";
 import { serviceOf } from "../jobs.ts";
 import { parseJson } from "../json.ts";
-import { reportProgress } from "../store/consume.ts";
 import { noJob } from "../store/inspect.ts";
+import { reportProgress } from "../store/progress.ts";
 import { fit, readBody } from "../submit.ts";
 
 /** The body of POST /jobs/{id}/progress. */

@@ -1,7 +1,7 @@
-/** Verbs of those who do the work: take, settle, beat, report. */
+/** Verbs of those who do the work: take, settle, beat. */
 import { Buffer } from "node:buffer";
 import { Fault } from "../faults.ts";
-import { FIELD, type JobId, random62, type ServiceName, type WorkerId } from "../jobs.ts";
+import { FIELD, type JobId, parseStart, random62, type ServiceName, type WorkerId } from "../jobs.ts";
 import { GLOBAL, keysOf, root } from "../keys.ts";
 import { type Connection, type ScriptValue, script } from "../script.ts";
 import type { WorkerInfo } from "./inspect.ts";
@@ -11,18 +11,15 @@ import { BLOCK_MS, within } from "./redis.ts";
 export const POISON = 3;
 
 const turnScript = script<
-  { worker: "text"; slots: "int"; concurrency: "int"; nonce: "text"; limit: "int"; limits: "text"; poison: "int" },
+  { worker: "text"; slots: "int"; concurrency: "int"; nonce: "text"; limitMs: "int"; limits: "text"; poison: "int" },
   [verdicts: string[], jobs: string[], more: number]
 >(
   "turn",
-  { worker: "text", slots: "int", concurrency: "int", nonce: "text", limit: "int", limits: "text", poison: "int" },
+  { worker: "text", slots: "int", concurrency: "int", nonce: "text", limitMs: "int", limits: "text", poison: "int" },
   ["id", "token", "kind", "ttl", "note", "body", "extra"],
 );
 const beatScript = script<{ worker: "text" }, [now: number, ...cancels: string[]]>("beat", { worker: "text" });
-const progressScript = script<{ id: "text"; token: "text"; progress: "text"; message: "text" }, "ok" | "lost" | "gone">(
-  "progress",
-  { id: "text", token: "text", progress: "text", message: "text" },
-);
+
 /** A job in a worker's hands. Times in ms since 1970. */
 export type Taken = {
   id: JobId;
@@ -82,15 +79,7 @@ export class Consumer {
     const [verdicts, flat, more] = await turnScript(
       this.redis,
       root(service),
-      {
-        worker: this.worker,
-        slots: ask.slots,
-        concurrency: ask.concurrency,
-        nonce,
-        limit: ask.limitMs,
-        limits: ask.limits,
-        poison: POISON,
-      },
+      { ...ask, worker: this.worker, nonce, poison: POISON },
       values,
     );
     const jobs: Taken[] = [];
@@ -150,8 +139,8 @@ export class Consumer {
 
   /** The token and state that the record has now. */
   async token(service: ServiceName, id: JobId): Promise<{ token: string; state: string }> {
-    const [token, state] = await this.redis.hmget(keysOf(service).job(id), FIELD.token, FIELD.state);
-    return { token: token ?? "", state: state ?? "" };
+    const [k, state] = await this.redis.hmget(keysOf(service).job(id), FIELD.start, FIELD.state);
+    return { token: parseStart(k)?.token ?? "", state: state ?? "" };
   }
 
   /** Notes that the service cannot be reached, once. @returns since when, ms */
@@ -179,16 +168,4 @@ export class Consumer {
   async register(services: string[]): Promise<void> {
     if (services.length) await this.redis.sadd(GLOBAL.services, ...services);
   }
-}
-
-/** Progress as the microservice reports it; any process may write it, the token decides. */
-export function reportProgress(
-  redis: Connection,
-  service: ServiceName,
-  id: JobId,
-  token: string,
-  progress: string,
-  message: string,
-) {
-  return progressScript(redis, root(service), { id, token, progress, message });
 }

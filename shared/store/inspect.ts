@@ -2,11 +2,14 @@
 import { Fault, type JobError } from "../faults.ts";
 import {
   type Attempt,
+  attemptsOf,
   FIELD,
   isTerminal,
   type JobId,
   type JobOptions,
   type JobRecord,
+  parseStart,
+  revOf,
   type ServiceName,
   type State,
   serviceOf,
@@ -87,7 +90,7 @@ const STATUS_FIELDS = [
   FIELD.message,
   FIELD.attempt,
   FIELD.created,
-  FIELD.started,
+  FIELD.start,
   FIELD.ended,
   FIELD.due,
   FIELD.sequence,
@@ -128,21 +131,22 @@ export class Inspector {
     if (!f[0]) return undefined;
     const state = f[0] as State;
     const ended = isTerminal(state);
+    const start = parseStart(f[9]);
     // bytes read as text have another length, so their size is asked for; JSON shows itself and needs none
     const size = f[2] && !f[3] && result ? await this.ask(() => this.redis.hstrlen(key, FIELD.result)) : numberOf(f[3]);
     return {
       id,
       state,
-      rev: Number(f[1] ?? 0),
+      rev: revOf(state, f[1], start),
       result: state === "finished" && !f[2] ? result : undefined,
       resultType: f[2] ?? "application/json",
       resultSize: size,
       error: ended ? json(f[4]) : undefined,
       progress: numberOf(f[5]),
       message: f[6] ?? undefined,
-      attempt: Number(f[7] ?? 0),
+      attempt: attemptsOf(state, f[7], start),
       created: Number(f[8]),
-      started: numberOf(f[9]),
+      started: start?.started,
       ended: ended ? numberOf(f[10]) : undefined,
       due: state === "scheduled" ? numberOf(f[11]) : undefined,
       sequence: Number(f[12]),
@@ -152,8 +156,9 @@ export class Inspector {
 
   /** State and revision, for those who wait. @returns undefined when there is no such record */
   async glance(id: JobId): Promise<{ state: State; rev: number } | undefined> {
-    const [state, rev] = await this.ask(() => this.redis.hmget(keysOf(serviceOf(id)).job(id), FIELD.state, FIELD.rev));
-    return state ? { state: state as State, rev: Number(rev ?? 0) } : undefined;
+    const key = keysOf(serviceOf(id)).job(id);
+    const [state, rev, k] = await this.ask(() => this.redis.hmget(key, FIELD.state, FIELD.rev, FIELD.start));
+    return state ? { state: state as State, rev: revOf(state as State, rev, parseStart(k)) } : undefined;
   }
 
   /** As glance, and from now on each change of the record is published. */
@@ -175,17 +180,18 @@ export class Inspector {
   /** What GET /jobs/{id}/result needs. The bytes are there unless they lie in a file. */
   async result(id: JobId) {
     const key = keysOf(serviceOf(id)).job(id);
-    const names = [FIELD.state, FIELD.rev, FIELD.resultType, FIELD.resultSize, FIELD.error, FIELD.token, FIELD.result];
+    const names = [FIELD.state, FIELD.rev, FIELD.resultType, FIELD.resultSize, FIELD.error, FIELD.start, FIELD.result];
     const f = await this.ask(() => this.redis.hmgetBuffer(key, ...names));
-    const [state, rev, type, size, error, token] = f.slice(0, 6).map((value) => value?.toString());
+    const [state, rev, type, size, error, k] = f.slice(0, 6).map((value) => value?.toString());
     if (!state) return undefined;
+    const start = parseStart(k);
     return {
       state: state as State,
-      rev: Number(rev ?? 0),
+      rev: revOf(state as State, rev, start),
       type: type ?? "application/json",
       fileBytes: numberOf(size),
       error: isTerminal(state as State) ? json<JobError>(error) : undefined,
-      token: token ?? "",
+      token: start?.token ?? "",
       bytes: f[6] ?? undefined,
     };
   }
@@ -197,17 +203,11 @@ export class Inspector {
     const text = (field: string) => flat[field]?.toString();
     const state = text(FIELD.state) as State;
     const log = (text(FIELD.log) ?? "").split("\n").flatMap((line) => json<Attempt>(line) ?? []);
-    const started = numberOf(text(FIELD.started));
+    const start = parseStart(text(FIELD.start));
     const ended = isTerminal(state) ? numberOf(text(FIELD.ended)) : undefined;
-    const worker = text(FIELD.token)?.split(".")[1] || undefined;
-    if (state === "finished" && started !== undefined && ended !== undefined) {
-      log.push({
-        attempt: Number(text(FIELD.attempt) ?? 1),
-        worker: worker ?? "",
-        started,
-        ended,
-        outcome: "finished",
-      });
+    if (state === "finished" && start && ended !== undefined) {
+      const { attempt, worker = "", started } = start;
+      log.push({ attempt, worker, started, ended, outcome: "finished" });
     }
     const timing = text(FIELD.timing)?.split(",");
     const inline = flat[FIELD.result];
@@ -218,16 +218,16 @@ export class Inspector {
       state,
       created: Number(text(FIELD.created)),
       sequence: Number(text(FIELD.sequence)),
-      rev: Number(text(FIELD.rev) ?? 0),
+      rev: revOf(state, text(FIELD.rev), start),
       priority: Number(text(FIELD.priority) ?? 5),
-      attempt: Number(text(FIELD.attempt) ?? 0),
+      attempt: attemptsOf(state, text(FIELD.attempt), start),
       redeliveries: Number(text(FIELD.redeliveries) ?? 0),
       run: Number(text(FIELD.run) ?? 0),
       payload: text(FIELD.payload),
       options: json<JobOptions>(text(FIELD.options)) ?? {},
-      worker,
-      started,
-      deadline: state === "started" ? numberOf(text(FIELD.deadline)) : undefined,
+      worker: start?.worker,
+      started: start?.started,
+      deadline: state === "started" ? start?.deadline : undefined,
       ended,
       due: state === "scheduled" ? numberOf(text(FIELD.due)) : undefined,
       result: state === "finished" ? inline : undefined,

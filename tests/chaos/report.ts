@@ -33,14 +33,15 @@ export async function verdict(world: World, ledger: Ledger, checker: Checker, re
   } while (cursor !== "0");
   for (let i = 0; i < keys.length; i += 1_000) {
     const slice = keys.slice(i, i + 1_000);
-    const rows = await Promise.all(slice.map((key) => redis.hmget(key, "s", "p", "r", "err", "d", "tok")));
-    rows.forEach(([state, payload, result, error, redeliveries, token], k) => {
+    const rows = await Promise.all(slice.map((key) => redis.hmget(key, "s", "p", "r", "err", "d", "k")));
+    rows.forEach(([state, payload, result, error, redeliveries, start], k) => {
       const id = (slice[k] as string).slice(`lh:{${SERVICE}}:job:`.length);
       const { n } = JSON.parse(payload ?? "{}") as { n: number };
       byN.set(n, [...(byN.get(n) ?? []), id]);
       count(states, state ?? "none");
       const calls = world.service.calls.get(id) ?? [];
       if (state === "finished") {
+        const token = start?.split(" ").at(-1);
         const answer = JSON.parse(result ?? "{}") as { id?: string; n?: number; token?: string };
         if (answer.id !== id || answer.n !== n) wrong(`${id} finished with the answer of another: ${result}`);
         if (answer.token !== token) wrong(`I4 ${id} is of ${token}, but has the answer of ${answer.token}`);

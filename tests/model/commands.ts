@@ -2,8 +2,9 @@
 import fc from "fast-check";
 import type { JobId } from "../../shared/jobs.ts";
 import { newBatchId } from "../../shared/jobs.ts";
-import { reportProgress, type Settle } from "../../shared/store/consume.ts";
+import type { Settle } from "../../shared/store/consume.ts";
 import { overrunMs } from "../../shared/store/maintain.ts";
+import { reportProgress } from "../../shared/store/progress.ts";
 import { DAY, job, KEYS, SERVICE } from "../support/store.ts";
 import { type May, type Wire, WORKERS, type Worker, type World } from "./world.ts";
 
@@ -203,7 +204,7 @@ const overrun = which.map((n) =>
   step(`overrun ${n}`, async (world) => {
     const id = at(world.ids, n);
     if (id && world.last(id)?.state === "started") {
-      await world.store.redis.client.hincrby(KEYS.job(id), "dl", -70_000 - overrunMs(30_000));
+      await world.store.overrun(id, 70_000 + overrunMs(30_000));
       world.overrun.add(world.last(id)?.token ?? "");
     }
     return undefined;

@@ -49,7 +49,7 @@ export const CLIENT_MUTANTS: Mutant[] = [
   {
     name: "events: a start is not published",
     file: "shared/lua/turn.lua",
-    from: "  if f[9] then call('PUBLISH', 'lh:events', id) end\n",
+    from: "    if g[4] then call('PUBLISH', 'lh:events', id) end\n",
     to: "",
     ...by("follow", "start at once"),
   },

@@ -31,7 +31,7 @@ export const MUTANTS: Mutant[] = [
   {
     name: "no fence: a settle is not asked for its token",
     file: "shared/lua/turn.lua",
-    from: "  if f[2] ~= ARGV[at + 1] then\n",
+    from: "  if not k or string.sub(k, -#token) ~= token then\n",
     to: "  if false then\n",
     ...model,
     chaos: "SIGSTOP worker",
@@ -53,9 +53,9 @@ export const MUTANTS: Mutant[] = [
   },
   {
     name: "a live record has a TTL",
-    file: "shared/lua/lib/record.lua",
-    from: "  call('HSET', K.job .. ARGV[at], unpack(f))\n",
-    to: "  call('HSET', K.job .. ARGV[at], unpack(f))\n  call('PEXPIRE', K.job .. ARGV[at], 3600000)\n",
+    file: "shared/lua/submit.lua",
+    from: "    written[id] = true\n",
+    to: "    written[id] = true\n    call('PEXPIRE', records[i], 3600000)\n",
     ...model,
     chaos: "none",
   },

@@ -149,13 +149,9 @@ for (const [i, id] of running.entries()) {
       body: JSON.stringify({ progress: 0.2 + i / 5, message: `storey ${i} of 5: triangulating` }),
       headers: { "content-type": "application/json" },
     });
-  await redis.hset(
-    keysOf(serviceName("ifcconvert")).job(id as never),
-    "t",
-    Date.now() - 60_000 * (i + 1),
-    "c",
-    Date.now() - 70_000 * (i + 1),
-  );
+  const key = keysOf(serviceName("ifcconvert")).job(id as never);
+  const [, ...rest] = String(await redis.hget(key, "k")).split(" ");
+  await redis.hset(key, "k", [Date.now() - 60_000 * (i + 1), ...rest].join(" "), "c", Date.now() - 70_000 * (i + 1));
 }
 await stack.post("/queues/ifc5d/pause", undefined, KEY);
 await many(2, () => post("calculate-qtos", { input_file: "tower.ifc" }));

@@ -49,6 +49,8 @@ export type TestStore = {
   dump(but?: RegExp): Promise<Record<string, unknown>>;
   field(id: JobId, name: keyof typeof FIELD): Promise<string | null>;
   state(id: JobId): Promise<string | null>;
+  /** moves the deadline of a running attempt this many ms back */
+  overrun(id: JobId, ms: number): Promise<unknown>;
   /** ms to live of the record; -1 = none, -2 = no record */
   ttl(id: JobId): Promise<number>;
   counts(): ReturnType<Inspector["counts"]>;
@@ -107,6 +109,10 @@ export async function startStore(options: Record<string, string> = {}): Promise<
     },
     field: (id, name) => client.hget(hash(id), FIELD[name]),
     state: (id) => client.hget(hash(id), FIELD.state),
+    overrun: async (id, ms) => {
+      const [started, deadline, ...rest] = String(await client.hget(hash(id), FIELD.start)).split(" ");
+      return client.hset(hash(id), FIELD.start, [started, Number(deadline) - ms, ...rest].join(" "));
+    },
     ttl: (id) => client.pttl(hash(id)),
     counts: () => inspector.counts(SERVICE),
     async age(worker, ms) {

@@ -2,4 +2,6 @@
 local call = redis.call
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000) -- ms, Redis's own clock: the only one all processes share
-local stamp = string.format('%.0f', now) -- the same as text: Redis formats each number that it is given anew
+-- A whole number as text. Redis and Lua write a number that they are given with %.17g, at five times the price.
+local function text(n) return string.format('%d', n) end
+local stamp = text(now)

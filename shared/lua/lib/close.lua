@@ -1,7 +1,7 @@
 --@use tally
 --@use batch
 -- close: makes a record terminal, with whatever else is to be written.
--- rec holds the fields v, tt, x, w, ef, as far as the record has them.
+-- rec holds the fields tt, x, w, ef, as far as the record has them. The end raises the revision by being one (attempt.lua).
 -- I6: state and TTL change in one step. The end's effects for elsewhere go to the outbox in the same step.
 -- I1: a script that closes calls write_ends() at its end; all that ended then enters its index with one command.
 local CANCELED = '{"code":"canceled","message":"canceled by request","retryable":false}'
@@ -13,14 +13,17 @@ end
 
 local function close(id, rec, state, ttl, ...)
   local job = K.job .. id
-  call('HSET', job, 's', state, 'e', stamp, 'v', (rec.v or 0) + 1, ...)
+  call('HSET', job, 's', state, 'e', stamp, ...)
   local calls = rec.ef and string.find(rec.ef, 'c', 1, true)
   -- a callback needs something to send, so such a record lives for an hour at least
   call('PEXPIRE', job, calls and math.max(rec.tt or ttl, 3600000) or rec.tt or ttl)
-  local list = ends[state] or {}
-  ends[state] = list
-  list[#list + 1] = stamp
-  list[#list + 1] = id
+  local list = ends[state]
+  if not list then
+    list = {}
+    ends[state] = list
+  end
+  local n = #list
+  list[n + 1], list[n + 2] = stamp, id
   if rec.x then call('SREM', K.cancels, id) end
   if calls then call('ZADD', K.outbox, now, 'c ' .. id) end
   if rec.ef and string.find(rec.ef, 'b', 1, true) then in_batch(id, state, 1) end

@@ -10,16 +10,19 @@ local function more_of(at)
   return cjson.decode(text)
 end
 
+-- `z` marks a record that has more than these fields: where it is missing, nobody looks for the rest. Whoever adds options,
+-- effects, a waiter, a cancel or an earlier attempt to a record sets it in the same step.
 local function write_record(at, more, state, n)
-  local f = { 's', state, 'op', ARGV[at + 1], 'c', stamp, 'n', n }
-  if more ~= NONE then
-    if more.due and more.due <= now then more.due = nil end
-    for _, name in ipairs(RARE) do
-      local value = more[name]
-      if value then
-        f[#f + 1] = name
-        f[#f + 1] = value
-      end
+  if more == NONE then
+    return call('HSET', K.job .. ARGV[at], 's', state, 'op', ARGV[at + 1], 'c', stamp, 'n', text(n), 'p', ARGV[at + 2])
+  end
+  local f = { 's', state, 'op', ARGV[at + 1], 'c', stamp, 'n', text(n), 'z', 1 }
+  if more.due and more.due <= now then more.due = nil end
+  for _, name in ipairs(RARE) do
+    local value = more[name]
+    if value then
+      f[#f + 1] = name
+      f[#f + 1] = value
     end
   end
   f[#f + 1] = 'p'

@@ -1,10 +1,11 @@
 --@use push
+--@use attempt
 --@use batch
 -- requeue: one job, as ../requeue.lua tells; the same words are its reply.
 local function requeue(id, rev)
   local job = K.job .. id
-  local f = call('HMGET', job, 's', 'v', 'l', 'pri', 'g', 'w', 'ef')
-  local state, v = f[1], tonumber(f[2]) or 0
+  local f = call('HMGET', job, 's', 'v', 'l', 'pri', 'g', 'w', 'ef', 'k')
+  local state, v = f[1], rev_of(f[1], f[2], f[8])
   if not state then return 'gone' end
   if state == 'queued' and v == rev + 1 then return 'ok' end
   if state ~= 'failed' and state ~= 'canceled' then return 'state' end
@@ -12,8 +13,8 @@ local function requeue(id, rev)
   local seq = call('HINCRBY', K.counts, 'seq', 1)
   call('PERSIST', job)
   call('ZREM', K.ended .. state, id)
-  call('HDEL', job, 'err', 'e', 't', 'dl', 'x', 'l', 'a', 'd', 'nr', 'pg', 'pm', 'tm')
-  call('HSET', job, 's', 'queued', 'tok', '', 'v', v + 1, 'n', seq, 'due', now, 'g', (tonumber(f[5]) or 0) + 1)
+  call('HDEL', job, 'err', 'e', 'k', 'x', 'l', 'a', 'd', 'nr', 'pg', 'pm', 'tm')
+  call('HSET', job, 's', 'queued', 'z', 1, 'v', v + 1, 'n', seq, 'due', now, 'g', (tonumber(f[5]) or 0) + 1)
   if f[3] then
     call('HINCRBY', K.counts, 'ghosts', -1) -- its entry is still listed: a second one would break I7
   else

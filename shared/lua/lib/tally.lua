@@ -5,10 +5,15 @@ local tally = {}
 local function count(field, n) tally[field] = (tally[field] or 0) + (n or 1) end
 
 -- Half-octave buckets: b covers 2^(b/2) ms up to 2^((b+1)/2) ms; beside them the sum, for means.
+local names = {} -- one call sees the same few durations over and over
 local function observe(kind, ms)
-  local b = 0
-  if ms > 1 then b = math.floor(2 * math.log(ms) / math.log(2)) end
-  count(kind .. b)
+  local key = kind .. text(ms)
+  local field = names[key]
+  if not field then
+    field = kind .. text(ms > 1 and math.floor(2 * math.log(ms) / math.log(2)) or 0)
+    names[key] = field
+  end
+  count(field)
   count(kind .. 'sum', ms)
 end
 
