@@ -17,8 +17,10 @@ RUN bun install --frozen-lockfile --production --ignore-scripts
 # What both images share: folders that a fresh named volume inherits with their owner, so that uid 1000 may write.
 FROM oven/bun:${BUN}-alpine AS base
 RUN mkdir -p /uploads /output /examples /results && chown bun:bun /uploads /output /examples /results
-# BUN_CONFIG_…: Bun lets one process make 256 calls at once, silently, unless told otherwise.
-ENV NODE_ENV=production HOST=0.0.0.0 PORT=8000 RESULTS_DIR=/results BUN_CONFIG_MAX_HTTP_REQUESTS=65000
+ENV NODE_ENV=production HOST=0.0.0.0 PORT=8000 RESULTS_DIR=/results
+# What gateway and worker would set themselves, and begin anew (BUN_START in shared/runtime.ts).
+ENV BUN_CONFIG_MAX_HTTP_REQUESTS=65000 BUN_JSC_thresholdForFTLOptimizeAfterWarmUp=1000000 \
+    BUN_JSC_thresholdForFTLOptimizeSoon=10000 MIMALLOC_PURGE_DELAY=10000
 WORKDIR /app
 
 FROM base AS services

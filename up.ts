@@ -170,7 +170,6 @@ async function main(): Promise<number> {
       PORT: String(wanted.port),
       GATEWAY_URL: process.env.GATEWAY_URL || base,
       NODE_ENV: "production", // else an exception page shows source code
-      BUN_CONFIG_MAX_HTTP_REQUESTS: process.env.BUN_CONFIG_MAX_HTTP_REQUESTS || "65000", // Bun's own limit is 256 calls
     };
     checkpoint();
 

@@ -15,7 +15,7 @@ import { type JobId, newWorkerId, type ServiceName, serviceName } from "./shared
 import { GLOBAL } from "./shared/keys.ts";
 import { Lane } from "./shared/lane.ts";
 import { repeat } from "./shared/repeat.ts";
-import { liftCallCap, RUNTIME } from "./shared/runtime.ts";
+import { RUNTIME, tuned } from "./shared/runtime.ts";
 import { Snapshots } from "./shared/snapshot.ts";
 import { Consumer } from "./shared/store/consume.ts";
 import { Inspector, MOST_RUNS, type WorkerInfo } from "./shared/store/inspect.ts";
@@ -25,7 +25,7 @@ import { Viewer } from "./shared/store/view.ts";
 import { VERSION } from "./shared/version.ts";
 import { Watch } from "./shared/watch.ts";
 
-const callCap = liftCallCap();
+const callCap = tuned();
 const worker = newWorkerId();
 const log = (line: string) => console.log(`${new Date().toISOString()} worker ${worker}: ${line}`);
 const fail = (message: string): never => {

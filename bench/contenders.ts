@@ -1,6 +1,7 @@
 /** Those who are measured: each knows how to start its gateway and its worker, and how to read when a job ended. */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { BUN_START } from "../shared/runtime.ts";
 import { type BenchRedis, type Child, CONCURRENCY, start } from "./machine.ts";
 
 export type Contender = {
@@ -46,10 +47,8 @@ export const longhaul: Contender = {
 function env(redis: BenchRedis, port: number, dir: string, serviceUrl: string): Record<string, string> {
   const file = join(dir, `services-${port}.json`);
   writeFileSync(file, JSON.stringify({ operations: { noop: { url: serviceUrl, slots: CONCURRENCY } } }));
-  // The worker would set it itself and begin anew; a profiler does not outlive that.
-  const calls = { BUN_CONFIG_MAX_HTTP_REQUESTS: "65000" };
   return {
-    ...calls,
+    ...BUN_START, // they would set it themselves and begin anew, which a profiler does not outlive
     REDIS_URL: redis.url,
     PORT: String(port),
     DASHBOARD_PORT: "0",

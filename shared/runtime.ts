@@ -119,20 +119,30 @@ export function serve(fetch: Fetch, port: number, hostname: string): Server {
   throw new Error("Longhaul runs under Bun or Deno");
 }
 
-/** Calls that Bun lets one process have in flight: 256, silently, unless told otherwise before it starts. */
-const BUN_CALLS = "BUN_CONFIG_MAX_HTTP_REQUESTS";
-const MOST_CALLS = 65_000;
+/** What Bun reads once, before a process begins. A deployment's own values win. @see docs/performance.md */
+export const BUN_START = {
+  /** calls in flight: 256, silently, unless told otherwise */
+  BUN_CONFIG_MAX_HTTP_REQUESTS: "65000",
+  /** The last compiler at ten times the usual count: for code that mostly waits it costs more than it gives. */
+  BUN_JSC_thresholdForFTLOptimizeAfterWarmUp: "1000000",
+  BUN_JSC_thresholdForFTLOptimizeSoon: "10000",
+  /** ms before freed memory goes back to the system, which otherwise is busy with giving it out again */
+  MIMALLOC_PURGE_DELAY: "10000",
+} as const;
 
 /**
- * Lifts Bun's silent cap on calls in flight. Bun reads it once, at start, so the process replaces itself (same pid)
- * when the variable is unset. Returns how many calls may be in flight.
+ * Begins anew with these settings where one of them is missing: the process replaces itself and keeps its pid.
+ * @returns how many calls may be in flight
  */
-export function liftCallCap(): number {
-  if (!bun) return MOST_CALLS;
-  const set = process.env[BUN_CALLS];
-  if (set) return Number(set);
+export function tuned(): number {
+  if (!bun) return Number(BUN_START.BUN_CONFIG_MAX_HTTP_REQUESTS);
+  const { env } = process;
   const { execve } = process as unknown as { execve?: (file: string, args: string[], env: object) => void };
-  if (!execve) return 256;
-  execve(process.execPath, process.argv, { ...process.env, [BUN_CALLS]: String(MOST_CALLS) });
-  return 256;
+  if (execve && Object.keys(BUN_START).some((name) => !env[name])) {
+    execve(process.execPath, process.argv, { ...env, ...BUN_START, ...set(env) });
+  }
+  return Number(env.BUN_CONFIG_MAX_HTTP_REQUESTS || 256);
 }
+
+/** Those that are set and not empty. */
+const set = (env: NodeJS.ProcessEnv) => Object.fromEntries(Object.entries(env).filter(([, value]) => value));
