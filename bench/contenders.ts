@@ -74,3 +74,22 @@ export const bullmq: Contender = {
 
 /** The same with the one setting of Redis that Longhaul's deployment makes, which BullMQ's does not. */
 export const bullmqSameRedis: Contender = { ...bullmq, name: "BullMQ, Redis set as ours", redis: LISTPACK };
+
+/**
+ * The same packages with none of the promises: what they alone allow on this machine. No contender, a limit.
+ * Its records have no end time.
+ */
+export const floor: Contender = {
+  name: "floor",
+  redis: LISTPACK,
+  gateway: (redis, port) =>
+    start("bench/peers/floor-gateway.ts", { ...BUN_START, REDIS_URL: redis.url, PORT: String(port) }, /ready/),
+  worker: (redis, serviceUrl) =>
+    start(
+      "bench/peers/floor-worker.ts",
+      { ...BUN_START, REDIS_URL: redis.url, SERVICE_URL: serviceUrl, CONCURRENCY: String(CONCURRENCY) },
+      /ready/,
+    ),
+  finished: async (redis) => Number(await redis.client.get("done")),
+  endedAt: async () => Number.NaN,
+};
