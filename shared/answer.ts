@@ -8,7 +8,7 @@ export const MAX_EXCERPT_CHARS = 200;
 
 /** "text/html; charset=utf-8" → "text/html" */
 export const essence = (type: string) => (type.split(";", 1)[0] as string).trim().toLowerCase();
-const isJson = (type: string) => /^application\/(?:[^/]+\+)?json$/.test(essence(type));
+const isJson = (type: string) => type === "application/json" || /^application\/(?:[^/]+\+)?json$/.test(essence(type));
 const accepted = new WeakMap<string[], string>();
 /** @param accepts  an operation's own list: its header is made once */
 export function acceptHeader(accepts: string[]): string {

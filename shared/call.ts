@@ -24,7 +24,7 @@ export type CallRequest = {
   url: string;
   /** JSON text, sent as it is */
   body: string;
-  /** beside Content-Type and Accept, which are set here */
+  /** the call's own: Content-Type and Accept are added to it here */
   headers: Record<string, string>;
   /** > 0, from now to the last byte of the answer; any length, 30 d included */
   timeoutMs: number;
@@ -94,10 +94,12 @@ export async function call(request: CallRequest): Promise<Outcome> {
   let response: Response | undefined;
   let readAll = false;
   try {
+    request.headers["content-type"] = "application/json";
+    request.headers.accept = acceptHeader(request.accepts);
     response = await fetch(request.url, {
       method: "POST", // never PUT or GET: Bun sends those again on a socket that closed
       body: request.body,
-      headers: { ...request.headers, "content-type": "application/json", accept: acceptHeader(request.accepts) },
+      headers: request.headers,
       redirect: "manual",
       signal,
       ...(request.freshConnection ? fresh : pooled),
@@ -105,7 +107,12 @@ export async function call(request: CallRequest): Promise<Outcome> {
     const firstByteMs = since();
     const type = response.headers.get("content-type") ?? "";
     const as = response.status >= 200 && response.status < 300 ? keptAs(type, request.accepts) : undefined;
-    const answer = await read(response, as ? request.maxResultBytes : MAX_DETAIL_BYTES, as !== undefined);
+    const cap = as ? request.maxResultBytes : MAX_DETAIL_BYTES;
+    // Mostly an answer tells its length, and is read at once.
+    const known = as !== undefined && lengthOf(response) <= cap;
+    const answer = known
+      ? { bytes: await response.bytes(), complete: true }
+      : await read(response, cap, as !== undefined);
     readAll = answer.complete;
     if (as === undefined) return aborted() ? { kind: "aborted" } : notKept(request, response, answer.bytes);
     if (!answer.complete) {
@@ -118,7 +125,7 @@ export async function call(request: CallRequest): Promise<Outcome> {
     }
     const json = checkedJson(answer.bytes);
     if ("fault" in json) return badAnswer(service, response.status, json.fault, excerpt(answer.bytes, type));
-    const plain = type === "" || essence(type) === "application/json";
+    const plain = type === "" || type === "application/json" || essence(type) === "application/json";
     return { kind: "finished", result: json.text, type: plain ? "" : type, timing };
   } catch (error) {
     if (aborted()) return { kind: "aborted" };
@@ -151,6 +158,13 @@ export function after(ms: number, run: () => void): () => void {
   return () => clearTimeout(timer);
 }
 
+/** Bytes of an answer's body; NaN when it does not tell: the length says nothing of a body that is decoded or chunked. */
+function lengthOf({ headers }: Response): number {
+  const length = headers.get("content-length");
+  if (length === null || headers.has("content-encoding") || headers.has("transfer-encoding")) return Number.NaN;
+  return Number(length);
+}
+
 /**
  * Reads at most `cap` bytes.
  * @param strict  the answer itself is wanted: a failure to read rejects. Otherwise only the service's reason
@@ -161,12 +175,7 @@ async function read(
   cap: number,
   strict: boolean,
 ): Promise<{ bytes: Uint8Array; complete: boolean }> {
-  const { headers } = response;
-  // The length tells nothing of a body that is decoded or chunked.
-  const framed = headers.has("content-encoding") || headers.has("transfer-encoding");
-  const length = framed ? Number.NaN : Number(headers.get("content-length") ?? Number.NaN);
-  if (strict && length > cap) return { bytes: new Uint8Array(0), complete: false };
-  if (strict && length <= cap) return { bytes: await response.bytes(), complete: true };
+  if (strict && lengthOf(response) > cap) return { bytes: new Uint8Array(0), complete: false };
   if (!response.body) return { bytes: new Uint8Array(0), complete: true };
   const parts: Uint8Array[] = [];
   let size = 0;

@@ -13,6 +13,7 @@
  */
 import { setImmediate } from "node:timers";
 import { backoffMs, call, type Outcome } from "./call.ts";
+import type { JobError } from "./faults.ts";
 import type { JobId, JobOptions, ServiceName } from "./jobs.ts";
 import type { Operation } from "./services.ts";
 import { MOST_INLINE, type Run, type SettleSettings, Settles } from "./settle.ts";
@@ -160,47 +161,46 @@ export class Lane {
     const earlier = this.running.get(job.id);
     if (earlier) this.drop(earlier, "it was taken again here");
     this.running.set(job.id, run);
-    this.work(run).then(
-      (settle) => {
-        if (run.why !== "lost") this.done.push(settle);
-        this.nudge();
-      },
-      (error) => {
-        // Nothing of ours may strand a job: what was not foreseen ends it with an error.
-        this.log(`${job.id}: ${error instanceof Error ? error.stack : error}`);
-        this.done.push(this.settles.failed(run, { code: "bad_job", message: String(error), retryable: false }));
-        this.nudge();
-      },
-    );
+    void this.work(run);
   }
 
-  private async work(run: Run): Promise<Settle> {
+  private async work(run: Run): Promise<void> {
     const { job } = run;
-    const op = this.ops.get(job.operation);
-    if (!op?.url) {
-      const message = `This worker does not know the operation ${job.operation}, or no address for it`;
-      return this.settles.redelivered(run, { code: "bad_job", message, retryable: true }, 5_000);
+    let settle: Settle;
+    try {
+      const op = this.ops.get(job.operation);
+      if (op?.url) {
+        const options = (job.options ? JSON.parse(job.options) : {}) as JobOptions;
+        const outcome = await call({
+          service: op.service,
+          url: op.url + op.path,
+          body: job.payload,
+          headers: this.settles.headers(job, options),
+          timeoutMs: options.timeout ?? op.timeoutMs,
+          abort: run.abort,
+          accepts: op.accepts,
+          maxResultBytes: this.settings.maxResultBytes,
+          retry500: op.retry500,
+          freshConnection: op.onOrphan !== "retry",
+        });
+        if (outcome.kind !== "refused" && outcome.kind !== "aborted") this.reached();
+        const made = this.settleOf(run, op, options, outcome);
+        settle = made instanceof Promise ? await made : made; // most are made at once: no further step of the event loop
+      } else {
+        const message = `This worker does not know the operation ${job.operation}, or no address for it`;
+        settle = this.settles.redelivered(run, { code: "bad_job", message, retryable: true }, 5_000);
+      }
+    } catch (error) {
+      // Nothing of ours may strand a job: what was not foreseen ends it with an error.
+      this.log(`${job.id}: ${error instanceof Error ? error.stack : error}`);
+      settle = this.settles.failed(run, { code: "bad_job", message: String(error), retryable: false });
     }
-    const options = (job.options ? JSON.parse(job.options) : {}) as JobOptions;
-    const outcome = await call({
-      service: op.service,
-      url: op.url + op.path,
-      body: job.payload,
-      headers: this.settles.headers(job, options),
-      timeoutMs: options.timeout ?? op.timeoutMs,
-      abort: run.abort,
-      accepts: op.accepts,
-      maxResultBytes: this.settings.maxResultBytes,
-      retry500: op.retry500,
-      freshConnection: op.onOrphan !== "retry",
-    });
-    if (outcome.kind !== "refused" && outcome.kind !== "aborted") this.reached();
-    return this.settleOf(run, op, options, outcome);
+    if (run.why !== "lost") this.done.push(settle);
+    this.nudge();
   }
 
   /** contract.md §4: which outcome of a call becomes what. */
-  private async settleOf(run: Run, op: Operation, options: JobOptions, outcome: Outcome): Promise<Settle> {
-    const { job } = run;
+  private settleOf(run: Run, op: Operation, options: JobOptions, outcome: Outcome): Settle | Promise<Settle> {
     switch (outcome.kind) {
       case "finished":
         return this.settles.finished(run, op, options, outcome);
@@ -213,22 +213,22 @@ export class Lane {
       case "reset":
         // The service may have run it: only an operation that may run twice is sent again.
         if (op.onOrphan !== "retry") return this.settles.failed(run, outcome.error);
-        return this.settles.redelivered(run, outcome.error, backoffMs(job.redeliveries + 1, op.backoffMs));
+        return this.settles.redelivered(run, outcome.error, backoffMs(run.job.redeliveries + 1, op.backoffMs));
       case "refused":
-        this.park(outcome.error.message, op);
-        if (await this.givenUp(job)) {
-          return this.settles.failed(run, { ...outcome.error, code: "service_unreachable", retryable: false });
-        }
-        return { id: job.id, token: job.token, kind: "return", ttlMs: this.settings.failureTtlMs };
+        return this.refused(run, op, outcome.error);
       case "aborted":
-        return {
-          id: job.id,
-          token: job.token,
-          kind: "return",
-          ttlMs: this.settings.failureTtlMs,
-          entry: this.settles.entry(run, "canceled"),
-        };
+        return this.returned(run, this.settles.entry(run, "canceled"));
     }
+  }
+
+  private async refused(run: Run, op: Operation, error: JobError): Promise<Settle> {
+    this.park(error.message, op);
+    if (!(await this.givenUp(run.job))) return this.returned(run);
+    return this.settles.failed(run, { ...error, code: "service_unreachable", retryable: false });
+  }
+
+  private returned({ job: { id, token } }: Run, entry = ""): Settle {
+    return { id, token, kind: "return", ttlMs: this.settings.failureTtlMs, entry };
   }
 
   /** The service refuses connections: take nothing, probe with backoff, resume by itself. */

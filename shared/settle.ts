@@ -21,6 +21,9 @@ export type SettleSettings = {
 /** An attempt in a lane's hands. */
 export type Run = { job: Taken; started: number; abort: AbortController; why?: "cancel" | "drain" | "lost" };
 
+type Answer = Extract<Outcome, { kind: "finished" }>;
+type Result = Answer["result"];
+
 /** A result above this never goes inline, not even when the volume fails (rule 1: 4 MiB a settle script). */
 export const MOST_INLINE = 4 * 1024 * 1024;
 
@@ -31,12 +34,19 @@ export class Settles {
     private readonly log: (line: string) => void,
   ) {}
 
+  private told: [ms: number, text: string] = [0, ""];
+  /** As ISO 8601. Jobs of one turn mostly share it. */
+  private deadline(ms: number): string {
+    if (this.told[0] !== ms) this.told = [ms, new Date(ms).toISOString()];
+    return this.told[1];
+  }
+
   /** What the microservice is told beside its payload (contract.md §4). */
   headers(job: Taken, options: JobOptions): Record<string, string> {
     const headers: Record<string, string> = {
       "x-job-id": job.id,
       "x-job-attempt": String(job.attempt),
-      "x-job-deadline": new Date(job.deadline).toISOString(),
+      "x-job-deadline": this.deadline(job.deadline),
       // stable over attempts; a requeue is a new wish, whose answer must not be replayed from a stored failure
       "idempotency-key": job.run > 0 ? `${job.id}.${job.run}` : job.id,
     };
@@ -47,36 +57,37 @@ export class Settles {
     return headers;
   }
 
-  async finished(
-    run: Run,
-    op: Operation,
-    options: JobOptions,
-    outcome: Extract<Outcome, { kind: "finished" }>,
-  ): Promise<Settle> {
-    const { job } = run;
+  finished(run: Run, op: Operation, options: JobOptions, answer: Answer): Settle | Promise<Settle> {
+    const { result, type, timing } = answer;
     const settle: Settle = {
-      id: job.id,
-      token: job.token,
+      id: run.job.id,
+      token: run.job.token,
       kind: "finish",
       ttlMs: op.resultTtlMs ?? this.settings.resultTtlMs,
-      type: outcome.type,
-      timing: `${Math.round(outcome.timing.firstByteMs)},${Math.round(outcome.timing.lastByteMs)}`,
+      type,
+      timing: `${timing.firstByteMs},${timing.lastByteMs}`,
     };
-    const size = typeof outcome.result === "string" ? Buffer.byteLength(outcome.result) : outcome.result.byteLength;
-    if (size <= this.settings.resultInlineBytes) return { ...settle, result: outcome.result };
+    const size = typeof result === "string" ? Buffer.byteLength(result) : result.byteLength;
+    if (size > this.settings.resultInlineBytes) return this.filed(run, op, options, settle, result, size);
+    settle.result = result;
+    return settle;
+  }
+
+  /** A large result goes to the volume; inline only where that fails and it is small enough. */
+  private async filed(run: Run, op: Operation, options: JobOptions, settle: Settle, result: Result, size: number) {
     try {
-      await this.keep(job, outcome.result);
+      await this.keep(run.job, result);
       return { ...settle, sizeBytes: size };
     } catch (error) {
-      this.log(`${job.id}: RESULTS_DIR: ${(error as Error).message}`);
-      if (size <= MOST_INLINE) return { ...settle, result: outcome.result };
+      this.log(`${settle.id}: RESULTS_DIR: ${(error as Error).message}`);
+      if (size <= MOST_INLINE) return { ...settle, result };
       const message = `The answer of ${size} bytes could not be written to RESULTS_DIR: ${(error as Error).message}`;
       return this.retried(run, op, options, { code: "result_lost", message, retryable: true });
     }
   }
 
   /** Writes a large result to the volume, whole or not at all, under the attempt's own name. */
-  private async keep({ id, token }: Taken, result: string | Uint8Array): Promise<void> {
+  private async keep({ id, token }: Taken, result: Result): Promise<void> {
     const dir = resultDir(this.settings.resultsDir, id);
     const temporary = `${dir}/.${token}`;
     await mkdir(dir, { recursive: true });

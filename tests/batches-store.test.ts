@@ -3,10 +3,10 @@ import { type BatchId, type JobId, newBatchId, newJobId, serviceName } from "../
 import { keysOf, root } from "../shared/keys.ts";
 import type { Connection } from "../shared/script.ts";
 import { BatchView } from "../shared/store/batch-view.ts";
-import { Batches } from "../shared/store/batches.ts";
+import { Batches, chunksOf } from "../shared/store/batches.ts";
 import { Consumer } from "../shared/store/consume.ts";
 import { Inspector } from "../shared/store/inspect.ts";
-import { chunksOf, type NewJob, Producer } from "../shared/store/produce.ts";
+import { type NewJob, Producer } from "../shared/store/produce.ts";
 import { connect, ready } from "../shared/store/redis.ts";
 import { startRedis, type TestRedis } from "./support/redis.ts";
 

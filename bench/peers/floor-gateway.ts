@@ -15,7 +15,8 @@ redis.defineCommand("add", {
     end
     redis.call('LPUSH', KEYS[1], unpack(ids))`,
 });
-const add = (values: string[]) => (redis as unknown as { add(...list: string[]): Promise<null> }).add("ready", ...values);
+const add = (values: string[]) =>
+  (redis as unknown as { add(...list: string[]): Promise<null> }).add("ready", ...values);
 let waiting: { id: string; payload: string; done: (value?: unknown) => void }[] = [];
 let busy = false;
 async function flush() {

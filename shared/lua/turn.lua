@@ -14,7 +14,8 @@
 -- ARGV[5] limitMs      int   ms, the time limit of an operation that ARGV[6] does not name
 -- ARGV[6] limits       text  "op=ms op=ms"
 -- ARGV[7] poison       int   redeliveries that a run may have
--- ARGV[8…] repeated, settles: id, token, kind, ttl (ms, life of a terminal record), note, body, extra
+-- ARGV[8…] repeated, settles: id, how, note, body
+--   how             "token kind ttl extra": ttl in ms, the life of a terminal record
 --   finish          note  "first,last" ms of the answer · body the result · extra "" or "size type": size bytes in a file,
 --                   else inline; type "" = JSON
 --   else            note  JSON of the ended attempt, "" = none · body JSON of the error · extra delay, ms
@@ -24,20 +25,21 @@
 --         redeliver  no verdict: again after delay, at the taking end, counted; above poison it fails
 --         return     handed back, at the taking end, no attempt and no redelivery spent
 --
--- reply { verdicts, jobs, more }
---   verdicts  one a settle: "ok" done, now or by an earlier sending of the same token; "lost" the token is not ours:
---             nothing written, drop the work; "gone" no such record
---   jobs      flat: id, "op attempt run redeliveries deadline created", payload, options ("" = none);
---             the token is attempt.worker.nonce
+-- reply { odd, jobs, more }
+--   odd   flat: place among the settles, verdict, of those that are not "ok" (done, now or by an earlier sending of the token):
+--         "lost" the token is not ours: nothing written, drop the work; "gone" no such record
+--   jobs  one text a job: "id op attempt run redeliveries deadline created", options ("" = none), payload, each on a line of
+--         its own; the token is attempt.worker.nonce
 --   more      1 = the queue still has jobs; 2 = concurrency is reached; 3 = paused; 0 = empty
 --
 -- It is told slots and counts what is held itself, so that a repeated call cannot overfill (rule 2).
 -- Invariant: an id leaves held in the step that changes the state, so a crash on either side repeats a job and never
 -- loses one.
 local held = K.held .. worker
-local verdicts, leaving = {}, {}
+local odd, leaving = {}, {}
 local runs, ran = {}, {} -- by operation: ms of the runs that end here, and how many
 local NONE = {}
+local hows = {} -- jobs of one turn that end alike have the same text
 
 -- Another try, later or at once. job: id, rev, n, pri, w.
 local function again(job, delay, near, ...)
@@ -67,10 +69,15 @@ local function finish(id, job, op, run, ttl, note, body, extra)
 end
 
 local function settle(at)
-  local id, kind, ttl, note, body, extra = ARGV[at], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6]
+  local id, note, body, how = ARGV[at], ARGV[at + 2], ARGV[at + 3], hows[ARGV[at + 1]]
+  if not how then
+    how = { string.match(' ' .. ARGV[at + 1], '^( %S+) (%l+) (%d+) (.*)$') }
+    hows[ARGV[at + 1]] = how
+  end
+  local token, kind, ttl, extra = how[1], how[2], how[3], how[4]
   local key = K.job .. id
   local f = call('HMGET', key, 's', 'k', 'z', 'op')
-  local k, token = f[2], ' ' .. ARGV[at + 1]
+  local k = f[2]
   if not f[1] then
     leaving[#leaving + 1] = id
     return 'gone'
@@ -122,9 +129,10 @@ local function settle(at)
 end
 
 local index = 0
-for at = rest, #ARGV, 7 do
+for at = rest, #ARGV, 4 do
   index = index + 1
-  verdicts[index] = settle(at)
+  local verdict = settle(at)
+  if verdict ~= 'ok' then odd[#odd + 1], odd[#odd + 2] = index, verdict end
 end
 if #leaving > 0 then call('SREM', held, unpack(leaving)) end
 for op, n in pairs(ran) do
@@ -177,7 +185,7 @@ end
 -- Starts one id, or drops its entry when the record is not queued (canceled while listed, or expired).
 -- others: more ids that were popped from the list after it
 local takes = '.' .. worker .. '.' .. nonce
-local times, heads, tails = {}, {}, {} -- by time limit and operation: what all jobs of this call share is put together once
+local heads, tails = {}, {} -- by time limit: what the jobs of this call share is put together once
 local function start(id, others)
   local key = K.job .. id
   local f = call('HMGET', key, 's', 'z', 'op', 'c', 'p')
@@ -189,27 +197,24 @@ local function start(id, others)
     return to_backlog(id, pri, call('HGET', key, 'n')) -- it stood in an empty list, and others came since
   end
   local ms = g[2] or limitOf[op] or limitMs
-  local time = times[ms]
-  if not time then
-    time = stamp .. ' ' .. text(now + ms) .. ' '
-    times[ms] = time
-    heads[ms] = time .. '1 1' .. takes -- of a record that was never touched since it was submitted
+  if not tails[ms] then
     tails[ms] = ' ' .. text(now + ms) .. ' '
+    heads[ms] = stamp .. tails[ms] .. '1 1' .. takes -- of a record that was not touched since it was submitted
   end
-  local n = #jobs
-  jobs[n + 1], jobs[n + 3], jobs[n + 4] = id, f[5] or '', g[3] or ''
+  local told
   if f[2] then
     local attempt = text((tonumber(g[5]) or 0) + 1)
-    call('HSET', key, 's', 'started', 'k', time .. text(rev_of(f[1], g[9], g[10]) + 1) .. ' ' .. attempt .. takes)
+    call('HSET', key, 's', 'started', 'k', stamp .. tails[ms] .. text(rev_of(f[1], g[9], g[10]) + 1) .. ' ' .. attempt .. takes)
     if attempt == '1' and not g[6] and not g[7] then observe('w', now - (g[8] or created)) end
     if g[4] then call('PUBLISH', 'lh:events', id) end
-    jobs[n + 2] = op .. ' ' .. attempt .. ' ' .. (g[6] or '0') .. ' ' .. (g[7] or '0') .. tails[ms] .. created
+    told = ' ' .. attempt .. ' ' .. (g[6] or '0') .. ' ' .. (g[7] or '0') .. tails[ms] .. created .. '\n' .. (g[3] or '') .. '\n'
   else
     call('HSET', key, 's', 'started', 'k', heads[ms])
     observe('w', now - created)
-    jobs[n + 2] = op .. ' 1 0 0' .. tails[ms] .. created
+    told = ' 1 0 0' .. tails[ms] .. created .. '\n\n'
   end
   started[#started + 1] = id
+  jobs[#jobs + 1] = id .. ' ' .. op .. told .. (f[5] or '')
   if not pri then head = id end
   room = room - 1
 end
@@ -241,4 +246,4 @@ end
 if more == 0 and (call('LLEN', K.ready) > 0 or call('ZCARD', K.backlog) > 0) then more = 1 end
 write_ends()
 write_tally()
-return { verdicts, jobs, more }
+return { odd, jobs, more }

@@ -14,7 +14,7 @@ import { Fault } from "../faults.ts";
 import { type BatchId, type JobId, newBatchId, type ServiceName, serviceOf } from "../jobs.ts";
 import { batchKey, batchNameKey, type Key, keysOf, root } from "../keys.ts";
 import { type Connection, type ScriptValue, script } from "../script.ts";
-import { ANSWER_MS, chunksOf, isRefusal, type NewJob, neverSent, pushFields } from "./produce.ts";
+import { ANSWER_MS, BATCH_BYTES, BATCH_JOBS, isRefusal, type NewJob, neverSent, pushFields } from "./produce.ts";
 import { asFault, within } from "./redis.ts";
 
 type BatchState = "preparing" | "committed" | "aborted";
@@ -244,4 +244,20 @@ export class Batches {
       throw asFault(error);
     }
   }
+}
+
+/** Jobs in pieces that one script call may carry (rule 1). */
+export function* chunksOf(jobs: NewJob[]): Generator<NewJob[]> {
+  let chunk: NewJob[] = [];
+  let bytes = 0;
+  for (const job of jobs) {
+    bytes += job.payload.length;
+    if (chunk.length > 0 && (chunk.length === BATCH_JOBS || bytes > BATCH_BYTES)) {
+      yield chunk;
+      chunk = [];
+      bytes = job.payload.length;
+    }
+    chunk.push(job);
+  }
+  if (chunk.length > 0) yield chunk;
 }

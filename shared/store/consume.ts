@@ -12,11 +12,11 @@ export const POISON = 3;
 
 const turnScript = script<
   { worker: "text"; slots: "int"; concurrency: "int"; nonce: "text"; limitMs: "int"; limits: "text"; poison: "int" },
-  [verdicts: string[], jobs: string[], more: number]
+  [odd: (number | string)[], jobs: string[], more: number]
 >(
   "turn",
   { worker: "text", slots: "int", concurrency: "int", nonce: "text", limitMs: "int", limits: "text", poison: "int" },
-  ["id", "token", "kind", "ttl", "note", "body", "extra"],
+  ["id", "how", "note", "body"],
 );
 const beatScript = script<{ worker: "text" }, [now: number, ...cancels: string[]]>("beat", { worker: "text" });
 
@@ -69,24 +69,27 @@ export class Consumer {
   async turn(service: ServiceName, settles: Settle[], ask: Ask) {
     const values: ScriptValue[] = [];
     for (const s of settles) {
-      values.push(s.id, s.token, s.kind, s.ttlMs);
+      const how = `${s.token} ${s.kind} ${s.ttlMs} `;
       if (s.kind === "finish") {
         const extra = s.type || s.sizeBytes !== undefined ? `${s.sizeBytes ?? ""} ${s.type ?? ""}` : "";
-        values.push(s.timing ?? "", bytesOf(s.result), extra);
-      } else values.push(s.entry ?? "", s.error ?? "", Math.round(s.delayMs ?? 0));
+        values.push(s.id, how + extra, s.timing ?? "", bytesOf(s.result));
+      } else values.push(s.id, how + Math.round(s.delayMs ?? 0), s.entry ?? "", s.error ?? "");
     }
     const nonce = random62(8);
-    const [verdicts, flat, more] = await turnScript(
+    const [odd, texts, more] = await turnScript(
       this.redis,
       root(service),
       { ...ask, worker: this.worker, nonce, poison: POISON },
       values,
     );
-    const jobs: Taken[] = [];
-    for (let i = 0; i < flat.length; i += 4) {
-      const [operation, attempt, run, redeliveries, deadline, created] = (flat[i + 1] as string).split(" ");
-      jobs.push({
-        id: flat[i] as JobId,
+    const verdicts = settles.map((): Verdict => "ok");
+    for (let i = 0; i < odd.length; i += 2) verdicts[Number(odd[i]) - 1] = odd[i + 1] as Verdict;
+    const jobs = texts.map((text): Taken => {
+      const end = text.indexOf("\n");
+      const from = text.indexOf("\n", end + 1) + 1;
+      const [id, operation, attempt, run, redeliveries, deadline, created] = text.slice(0, end).split(" ");
+      return {
+        id: id as JobId,
         token: `${attempt}.${this.worker}.${nonce}`,
         operation: operation as string,
         attempt: Number(attempt),
@@ -94,11 +97,11 @@ export class Consumer {
         redeliveries: Number(redeliveries),
         deadline: Number(deadline),
         created: Number(created),
-        payload: flat[i + 2] as string,
-        options: flat[i + 3] as string,
-      });
-    }
-    return { verdicts: verdicts as Verdict[], jobs, more };
+        payload: text.slice(from),
+        options: text.slice(end + 1, from - 1),
+      };
+    });
+    return { verdicts, jobs, more };
   }
 
   /**

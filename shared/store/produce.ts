@@ -52,7 +52,7 @@ export type Submitted = { id: JobId; replayed: boolean };
 export const ANSWER_MS = 1_500;
 /** Bounds of one script call: a larger one would hold Redis for too long (rule 1). */
 export const BATCH_JOBS = 256;
-const BATCH_BYTES = 1_048_576;
+export const BATCH_BYTES = 1_048_576;
 
 type Waiting = {
   job: NewJob;
@@ -231,22 +231,6 @@ export function pushFields(values: ScriptValue[], job: NewJob): void {
   set("idem", job.idempotency?.key);
   set("body", job.idempotency?.body);
   values.push(job.id, job.operation, job.payload, more ? JSON.stringify(more) : "");
-}
-
-/** Jobs in pieces that one script call may carry (rule 1). */
-export function* chunksOf(jobs: NewJob[]): Generator<NewJob[]> {
-  let chunk: NewJob[] = [];
-  let bytes = 0;
-  for (const job of jobs) {
-    bytes += job.payload.length;
-    if (chunk.length > 0 && (chunk.length === BATCH_JOBS || bytes > BATCH_BYTES)) {
-      yield chunk;
-      chunk = [];
-      bytes = job.payload.length;
-    }
-    chunk.push(job);
-  }
-  if (chunk.length > 0) yield chunk;
 }
 
 /** Redis itself said no, so nothing was written. */
