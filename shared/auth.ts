@@ -62,6 +62,7 @@ export function guard(settings: AuthSettings, gateways = containerGateways()) {
   };
 
   /** Without a key only loopback may ask, by a loopback name, and from no other site: else any web page could. */
+  let found = ""; // the last names that were ours: the next request mostly has the same, and URLs are dear
   const openCaller = (request: Request, ip: string): Caller => {
     // The name is the client's to write: only the address tells where it is.
     if (!isLoopback(ip)) {
@@ -69,11 +70,13 @@ export function guard(settings: AuthSettings, gateways = containerGateways()) {
     }
     // Deno takes the URL from the request line where that names a host, and Bun from Host: each must be ours.
     const header = request.headers.get("host");
-    for (const url of header ? [request.url, `http://${header}`] : [request.url]) {
+    const names = `${/^\w+:\/\/[^/?#]*/.exec(request.url)?.[0]} ${header}`;
+    for (const url of names === found ? [] : header ? [request.url, `http://${header}`] : [request.url]) {
       const host = URL.canParse(url) ? new URL(url).hostname : "";
       if (isLoopback(host)) continue;
       throw new Fault("foreign_origin", `Without API_KEYS this gateway answers only to localhost, not to ${host}.`);
     }
+    found = names;
     const origin = request.headers.get("origin");
     const own = origin && URL.canParse(origin) && isLoopback(new URL(origin).hostname);
     if (origin && !own && !settings.corsOrigins?.includes(origin)) {

@@ -10,8 +10,7 @@
 --
 -- more may also hold idem and body: hashes of the Idempotency-Key and of what it stands for.
 --
--- reply, one item a job:
---   "ok"         accepted, now or by an earlier sending of the same id
+-- reply, flat: place, word, of those jobs that are not "ok": accepted, now or by an earlier sending of the same id
 --   "=<id>"      the Idempotency-Key stands for that job; nothing written
 --   "conflict"   the Idempotency-Key stands for another body; nothing written
 --   "full"       maxQueued reached; nothing written
@@ -24,7 +23,7 @@ if maxQueued > 0 then
   local lying = call('HMGET', K.counts, 'ghosts', 'condemned', 'condemnedlater')
   waiting = waiting - (lying[1] or 0) + (lying[2] or 0) + (lying[3] or 0)
 end
-local replies, plain, fresh = {}, {}, 0
+local odd, plain, fresh = {}, {}, 0
 local jobs = (#ARGV - rest + 1) / size
 local seq = tonumber(call('HGET', K.counts, 'seq')) or 0
 -- One look for all of them: mostly none is here yet.
@@ -38,11 +37,12 @@ for i = 1, jobs do
   local known = more.idem and call('GET', K.idem .. more.idem)
   if known and string.sub(known, 1, #id) ~= id then
     local cut = string.find(known, ' ', 1, true)
-    replies[i] = string.sub(known, cut + 1) == more.body and '=' .. string.sub(known, 1, cut - 1) or 'conflict'
+    local word = string.sub(known, cut + 1) == more.body and '=' .. string.sub(known, 1, cut - 1) or 'conflict'
+    odd[#odd + 1], odd[#odd + 2] = i, word
   elseif written[id] or (repeated and call('EXISTS', records[i]) == 1) then
-    replies[i] = 'ok'
+    -- it is here: nothing to write
   elseif maxQueued > 0 and waiting + fresh >= maxQueued then
-    replies[i] = 'full'
+    odd[#odd + 1], odd[#odd + 2] = i, 'full'
   else
     local later = more.due and more.due > now
     local n = seq + fresh + 1
@@ -57,7 +57,6 @@ for i = 1, jobs do
     if more.idem then call('SET', K.idem .. more.idem, id .. ' ' .. more.body, 'PX', idemTtl) end
     written[id] = true
     fresh = fresh + 1
-    replies[i] = 'ok'
   end
 end
 if #plain > 0 then call('LPUSH', call('EXISTS', K.paused) == 1 and K.shelf or K.ready, unpack(plain)) end
@@ -66,4 +65,4 @@ if fresh > 0 then
   count('submitted', fresh)
 end
 write_tally()
-return replies
+return odd

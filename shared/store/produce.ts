@@ -9,7 +9,7 @@ import { GLOBAL, root } from "../keys.ts";
 import { type Connection, type ScriptValue, script } from "../script.ts";
 import { asFault, within } from "./redis.ts";
 
-const submitScript = script<{ maxQueued: "int"; idemTtl: "int" }, string[]>(
+const submitScript = script<{ maxQueued: "int"; idemTtl: "int" }, (number | string)[]>(
   "submit",
   { maxQueued: "int", idemTtl: "int" },
   ["id", "op", "payload", "more"],
@@ -166,12 +166,15 @@ export class Producer {
     queue.busy = false;
   }
 
-  /** Sends jobs of one service in one script. At most BATCH_JOBS. */
-  send(service: ServiceName, jobs: NewJob[]): Promise<string[]> {
+  /** Sends jobs of one service in one script. At most BATCH_JOBS. @returns a word a job, see lua/submit.lua */
+  async send(service: ServiceName, jobs: NewJob[]): Promise<string[]> {
     const values: ScriptValue[] = [];
     for (const job of jobs) pushFields(values, job);
     const { maxQueued, idempotencyTtlMs } = this.limits;
-    return submitScript(this.redis, root(service), { maxQueued, idemTtl: idempotencyTtlMs }, values);
+    const odd = await submitScript(this.redis, root(service), { maxQueued, idemTtl: idempotencyTtlMs }, values);
+    const words = jobs.map(() => "ok");
+    for (let i = 0; i < odd.length; i += 2) words[Number(odd[i]) - 1] = String(odd[i + 1]);
+    return words;
   }
 
   /** @returns see lua/cancel.lua */
