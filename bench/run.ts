@@ -12,7 +12,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { bullmq, bullmqSameRedis, type Contender, longhaul } from "./contenders.ts";
+import { bullmq, bullmqAsOurs, type Contender, floor, longhaul } from "./contenders.ts";
 import { features } from "./features.ts";
 import { BODY, CONCURRENCY, freePort, load, median, quantile, ROOT, start, startRedis } from "./machine.ts";
 import { hasRq, rqDrain } from "./rq.ts";
@@ -62,7 +62,8 @@ const servicePort = await freePort();
 const serviceUrl = `http://127.0.0.1:${servicePort}`;
 const service = await start("bench/peers/noop-service.ts", { PORT: String(servicePort) }, /ready/);
 
-async function round(contender: Contender): Promise<Figures> {
+/** @param paced  false = without the latencies, which the floor does not keep */
+async function round(contender: Contender, paced = true): Promise<Figures> {
   const redis = await startRedis(contender.redis);
   const port = await freePort();
   const gateway = await contender.gateway(redis, port, dir);
@@ -94,12 +95,17 @@ async function round(contender: Contender): Promise<Figures> {
   const cpu3 = await redis.cpu();
   const memory2 = await redis.memory();
 
-  await Bun.sleep(1_000);
-  const paced = JSON.parse(await load({ MODE: "pace", URL: url, RATE: String(rate), SECONDS: String(seconds) })) as {
-    sent: [string, number][];
-  };
-  await Bun.sleep(500);
-  const latencies = await Promise.all(paced.sent.map(async ([id, at]) => (await contender.endedAt(redis, id)) - at));
+  let latencies: number[] = [];
+  if (paced) {
+    await Bun.sleep(1_000);
+    const { sent } = JSON.parse(
+      await load({ MODE: "pace", URL: url, RATE: String(rate), SECONDS: String(seconds) }),
+    ) as {
+      sent: [string, number][];
+    };
+    await Bun.sleep(500);
+    latencies = await Promise.all(sent.map(async ([id, at]) => (await contender.endedAt(redis, id)) - at));
+  }
 
   await worker.stop();
   await gateway.stop();
@@ -117,7 +123,9 @@ async function round(contender: Contender): Promise<Figures> {
   };
 }
 
-async function limits(): Promise<{ post: number; fetch: number }> {
+type Limits = { post: number; fetch: number; floor: Figures };
+
+async function limits(): Promise<Limits> {
   const port = await freePort();
   const noop = await start("bench/peers/noop-gateway.ts", { PORT: String(port) }, /ready/);
   await load({ MODE: "submit", URL: `http://127.0.0.1:${port}`, JOBS: String(WARM) });
@@ -131,14 +139,14 @@ async function limits(): Promise<{ post: number; fetch: number }> {
     CONCURRENCY: String(CONCURRENCY),
     BODY,
   });
-  return { post: perSecond, fetch: Number(await bare.output) };
+  return { post: perSecond, fetch: Number(await bare.output), floor: await round(floor, false) };
 }
 
-const contenders = [longhaul, bullmq, bullmqSameRedis].filter((c) =>
+const contenders = [longhaul, bullmq, bullmqAsOurs].filter((c) =>
   c.name.toLowerCase().includes(values.only.toLowerCase()),
 );
 const results = new Map<string, Figures[]>(contenders.map((c) => [c.name, []]));
-const bounds: { post: number; fetch: number }[] = [];
+const bounds: Limits[] = [];
 const rq = { fork: [] as number[], simple: [] as number[] };
 const withRq = values.only === "" && hasRq();
 for (let n = 1; n <= rounds; n++) {
@@ -193,19 +201,17 @@ for (const kind of ["fork", "simple"] as const) {
   const goal = kind === "fork" ? "≥ 300 · 1,500" : "";
   console.log(`| drain of ${name}, /s | ${range(rq[kind], 0)} | | | ${times.toFixed(0)} × | ${goal} |`);
 }
-const share = (100 * median(at(longhaul.name, "drain"))) / median(bounds.map((b) => b.fetch));
-console.log(
-  `| limit: hono no-op POST, /s | ${range(
-    bounds.map((b) => b.post),
-    0,
-  )} | | | | |`,
-);
-console.log(
-  `| limit: bare fetch, /s | ${range(
-    bounds.map((b) => b.fetch),
-    0,
-  )} | | | drain is ${share.toFixed(0)} % of it | ≥ 50 % · 70 % |`,
-);
+/** A row of a limit, and how much of it Longhaul reaches in what is compared with it. */
+function limit(name: string, of: (b: Limits) => number, what?: "submit" | "drain", goal = "") {
+  const share = what
+    ? `${what} is ${((100 * median(at(longhaul.name, what))) / median(bounds.map(of))).toFixed(0)} % of it`
+    : "";
+  console.log(`| limit: ${name}, /s | ${range(bounds.map(of), 0)} | | | ${share} | ${goal} |`);
+}
+limit("hono no-op POST", (b) => b.post, "submit");
+limit("bare fetch", (b) => b.fetch, "drain", "≥ 50 % · 70 %");
+limit("the floor, submit", (b) => b.floor.submit, "submit");
+limit("the floor, drain", (b) => b.floor.drain, "drain");
 mkdirSync(`${ROOT}/bench/results`, { recursive: true });
 const file = `${ROOT}/bench/results/${new Date().toISOString().replaceAll(":", "-")}.json`;
 writeFileSync(
