@@ -20,6 +20,7 @@ def call(body):
 if __name__ == "__main__":
     from redis import Redis
     from rq import Queue, SimpleWorker, Worker
+    from rq.worker import StopRequested
 
     connection = Redis.from_url(os.environ["REDIS_URL"])
     queue = Queue("noop", connection=connection)
@@ -29,4 +30,7 @@ if __name__ == "__main__":
     else:
         kind = Worker if os.environ["MODE"] == "fork" else SimpleWorker
         print("ready", flush=True)
+        try:
         kind([queue], connection=connection).work(burst=True, logging_level="ERROR")
+    except StopRequested:
+        pass  # it was told to stop while it was stopping
