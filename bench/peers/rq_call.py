@@ -31,6 +31,6 @@ if __name__ == "__main__":
         kind = Worker if os.environ["MODE"] == "fork" else SimpleWorker
         print("ready", flush=True)
         try:
-        kind([queue], connection=connection).work(burst=True, logging_level="ERROR")
-    except StopRequested:
-        pass  # it was told to stop while it was stopping
+            kind([queue], connection=connection).work(burst=True, logging_level="ERROR")
+        except StopRequested:
+            pass  # it was told to stop while it was stopping
