@@ -31,9 +31,21 @@ export type Child = { pid: number; stop(): Promise<void>; kill(): void; output: 
 /** Connections of the client, and calls that a worker makes at once. */
 export const CONCURRENCY = 50;
 
-/** Runs the client to its end. @param env  see peers/load.ts @returns what it printed */
+/** ms; a client that runs longer hangs: seen once in some hundred runs, spinning without a system call. */
+const LOAD_MS = 300_000;
+
+/** Runs the client to its end. @param env  see peers/load.ts @returns what it printed @throws Error when it hangs */
 export async function load(env: Record<string, string>): Promise<string> {
-  return (await start("bench/peers/load.ts", { BODY, CONCURRENCY: String(CONCURRENCY), ...env })).output;
+  const client = await start("bench/peers/load.ts", { BODY, CONCURRENCY: String(CONCURRENCY), ...env });
+  let hung = false;
+  const timer = setTimeout(() => {
+    hung = true;
+    client.kill();
+  }, LOAD_MS);
+  const said = await client.output;
+  clearTimeout(timer);
+  if (hung) throw new Error(`the client did not end in ${LOAD_MS / 1_000} s (${env.MODE}); run the benchmark again`);
+  return said;
 }
 
 /** Starts a script and waits for a line that matches; without a pattern, it is run to its end by `output`. */
