@@ -57,17 +57,22 @@ function env(redis: BenchRedis, port: number, dir: string, serviceUrl: string): 
   };
 }
 
-const bull = (name: string, redis: string, env: Record<string, string>): Contender => ({
-  name,
-  redis,
+/** Starts bench/peers/<name>-gateway.ts and -worker.ts. */
+const peer = (name: string, env: Record<string, string>): Pick<Contender, "gateway" | "worker"> => ({
   gateway: (redis, port) =>
-    start("bench/peers/bullmq-gateway.ts", { ...env, REDIS_URL: redis.url, PORT: String(port) }, /ready/),
+    start(`bench/peers/${name}-gateway.ts`, { ...env, REDIS_URL: redis.url, PORT: String(port) }, /ready/),
   worker: (redis, serviceUrl) =>
     start(
-      "bench/peers/bullmq-worker.ts",
+      `bench/peers/${name}-worker.ts`,
       { ...env, REDIS_URL: redis.url, SERVICE_URL: serviceUrl, CONCURRENCY: String(CONCURRENCY) },
       /ready/,
     ),
+});
+
+const bull = (name: string, redis: string, env: Record<string, string>): Contender => ({
+  name,
+  redis,
+  ...peer("bullmq", env),
   finished: (redis) => redis.client.zcard("bull:noop:completed"),
   endedAt: async (redis, id) => Number(await redis.client.hget(`bull:noop:${id}`, "finishedOn")),
 });
@@ -84,14 +89,7 @@ export const bullmqAsOurs = bull("BullMQ, Redis and Bun set as ours", LISTPACK, 
 export const floor: Contender = {
   name: "floor",
   redis: LISTPACK,
-  gateway: (redis, port) =>
-    start("bench/peers/floor-gateway.ts", { ...BUN_START, REDIS_URL: redis.url, PORT: String(port) }, /ready/),
-  worker: (redis, serviceUrl) =>
-    start(
-      "bench/peers/floor-worker.ts",
-      { ...BUN_START, REDIS_URL: redis.url, SERVICE_URL: serviceUrl, CONCURRENCY: String(CONCURRENCY) },
-      /ready/,
-    ),
+  ...peer("floor", BUN_START),
   finished: async (redis) => Number(await redis.client.get("done")),
   endedAt: async () => Number.NaN,
 };

@@ -61,8 +61,8 @@ export function guard(settings: AuthSettings, gateways = containerGateways()) {
     return /^Bearer +(\S+) *$/i.exec(headers.get("authorization") ?? "")?.[1];
   };
 
-  /** Without a key only loopback may ask, by a loopback name, and from no other site: else any web page could. */
   let found = ""; // the last names that were ours: the next request mostly has the same, and URLs are dear
+  /** Without a key only loopback may ask, by a loopback name, and from no other site: else any web page could. */
   const openCaller = (request: Request, ip: string): Caller => {
     // The name is the client's to write: only the address tells where it is.
     if (!isLoopback(ip)) {

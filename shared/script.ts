@@ -88,6 +88,13 @@ export function script<A extends Args, R>(file: string, args: A, group: readonly
   return Object.assign(run, { args, group, lua, file }) as unknown as Script<A, R>;
 }
 
+/** Words of a script that names only what is not "ok". @param odd  flat: place from 1, word @returns a word a place */
+export function wordsOf<W extends string>(count: number, odd: (number | string)[]): (W | "ok")[] {
+  const words: (W | "ok")[] = new Array(count).fill("ok");
+  for (let i = 0; i < odd.length; i += 2) words[Number(odd[i]) - 1] = odd[i + 1] as W;
+  return words;
+}
+
 /** Teaches a connection all scripts. */
 export function defineScripts(redis: Connection): void {
   for (const [file, { lua }] of all) redis.defineCommand(commandOf(file), { numberOfKeys: 1, lua });

@@ -3,7 +3,7 @@ import { Buffer } from "node:buffer";
 import { Fault } from "../faults.ts";
 import { FIELD, type JobId, parseStart, random62, type ServiceName, type WorkerId } from "../jobs.ts";
 import { GLOBAL, keysOf, root } from "../keys.ts";
-import { type Connection, type ScriptValue, script } from "../script.ts";
+import { type Connection, type ScriptValue, script, wordsOf } from "../script.ts";
 import type { WorkerInfo } from "./inspect.ts";
 import { BLOCK_MS, within } from "./redis.ts";
 
@@ -82,8 +82,7 @@ export class Consumer {
       { ...ask, worker: this.worker, nonce, poison: POISON },
       values,
     );
-    const verdicts = settles.map((): Verdict => "ok");
-    for (let i = 0; i < odd.length; i += 2) verdicts[Number(odd[i]) - 1] = odd[i + 1] as Verdict;
+    const verdicts = wordsOf<Verdict>(settles.length, odd);
     const jobs = texts.map((text): Taken => {
       const end = text.indexOf("\n");
       const from = text.indexOf("\n", end + 1) + 1;

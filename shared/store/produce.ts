@@ -6,7 +6,7 @@ import { setImmediate } from "node:timers";
 import { Fault } from "../faults.ts";
 import { FIELD, type JobId, type JobOptions, type ServiceName, serviceOf } from "../jobs.ts";
 import { GLOBAL, root } from "../keys.ts";
-import { type Connection, type ScriptValue, script } from "../script.ts";
+import { type Connection, type ScriptValue, script, wordsOf } from "../script.ts";
 import { asFault, within } from "./redis.ts";
 
 const submitScript = script<{ maxQueued: "int"; idemTtl: "int" }, (number | string)[]>(
@@ -172,9 +172,7 @@ export class Producer {
     for (const job of jobs) pushFields(values, job);
     const { maxQueued, idempotencyTtlMs } = this.limits;
     const odd = await submitScript(this.redis, root(service), { maxQueued, idemTtl: idempotencyTtlMs }, values);
-    const words = jobs.map(() => "ok");
-    for (let i = 0; i < odd.length; i += 2) words[Number(odd[i]) - 1] = String(odd[i + 1]);
-    return words;
+    return wordsOf<string>(jobs.length, odd);
   }
 
   /** @returns see lua/cancel.lua */
