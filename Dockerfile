@@ -18,7 +18,7 @@ RUN bun install --frozen-lockfile --production --ignore-scripts
 FROM oven/bun:${BUN}-alpine AS base
 RUN mkdir -p /uploads /output /examples /results && chown bun:bun /uploads /output /examples /results
 ENV NODE_ENV=production HOST=0.0.0.0 PORT=8000 RESULTS_DIR=/results
-# What gateway and worker would set themselves, and begin anew (BUN_START in shared/runtime.ts).
+# What suits gateway and worker (BUN_START in shared/runtime.ts).
 ENV BUN_CONFIG_MAX_HTTP_REQUESTS=65000 BUN_JSC_thresholdForFTLOptimizeAfterWarmUp=1000000 \
     BUN_JSC_thresholdForFTLOptimizeSoon=10000 MIMALLOC_PURGE_DELAY=10000
 WORKDIR /app

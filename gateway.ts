@@ -29,7 +29,7 @@ import { answers } from "./shared/metrics.ts";
 import { problem } from "./shared/problem.ts";
 import { repeat } from "./shared/repeat.ts";
 import { dashboard, edge, routes } from "./shared/routes/index.ts";
-import { PortBusy, RUNTIME, type Server, serve, tuned } from "./shared/runtime.ts";
+import { PortBusy, RUNTIME, type Server, serve } from "./shared/runtime.ts";
 import type { Connection } from "./shared/script.ts";
 import type { Operation } from "./shared/services.ts";
 import { recordText } from "./shared/show.ts";
@@ -241,7 +241,6 @@ async function main(): Promise<void> {
 }
 
 if (import.meta.main) {
-  tuned();
   main().catch((error) => {
     if (error instanceof PortBusy)
       console.error(`Port ${error.message} is taken. Set PORT or DASHBOARD_PORT to a free one.`);

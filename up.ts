@@ -10,6 +10,7 @@
 import { existsSync, mkdirSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { join } from "node:path";
+import { bunStart } from "./shared/runtime.ts";
 import { Children, type Program } from "./up/children.ts";
 import { packages, Trouble } from "./up/install.ts";
 import { type Lock, lock } from "./up/lock.ts";
@@ -170,6 +171,7 @@ async function main(): Promise<number> {
       PORT: String(wanted.port),
       GATEWAY_URL: process.env.GATEWAY_URL || base,
       NODE_ENV: "production", // else an exception page shows source code
+      ...bunStart(process.env),
     };
     checkpoint();
 

@@ -48,7 +48,7 @@ function env(redis: BenchRedis, port: number, dir: string, serviceUrl: string): 
   const file = join(dir, `services-${port}.json`);
   writeFileSync(file, JSON.stringify({ operations: { noop: { url: serviceUrl, slots: CONCURRENCY } } }));
   return {
-    ...BUN_START, // they would set it themselves and begin anew, which a profiler does not outlive
+    ...BUN_START, // as `up` sets it; a worker would begin anew to set it, which a profiler does not outlive
     REDIS_URL: redis.url,
     PORT: String(port),
     DASHBOARD_PORT: "0",

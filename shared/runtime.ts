@@ -130,8 +130,13 @@ export const BUN_START = {
   MIMALLOC_PURGE_DELAY: "10000",
 } as const;
 
+/** These settings, with a deployment's own values where it has them. */
+export const bunStart = (env: NodeJS.ProcessEnv): Record<string, string> =>
+  Object.fromEntries(Object.entries(BUN_START).map(([name, value]) => [name, env[name] || value]));
+
 /**
- * Begins anew with these settings where one of them is missing: the process replaces itself and keeps its pid.
+ * Begins a worker anew with these settings where one of them is missing: the process replaces itself and keeps its pid. A
+ * gateway does not, since it would start in twice the time: `up` and the images set them before it begins.
  * @returns how many calls may be in flight
  */
 export function tuned(): number {
@@ -139,10 +144,7 @@ export function tuned(): number {
   const { env } = process;
   const { execve } = process as unknown as { execve?: (file: string, args: string[], env: object) => void };
   if (execve && Object.keys(BUN_START).some((name) => !env[name])) {
-    execve(process.execPath, process.argv, { ...env, ...BUN_START, ...set(env) });
+    execve(process.execPath, process.argv, { ...env, ...bunStart(env) });
   }
   return Number(env.BUN_CONFIG_MAX_HTTP_REQUESTS || 256);
 }
-
-/** Those that are set and not empty. */
-const set = (env: NodeJS.ProcessEnv) => Object.fromEntries(Object.entries(env).filter(([, value]) => value));
