@@ -63,6 +63,8 @@ async function measure(from: string, to: string): Promise<[submit: number, turn:
         id: job.id,
         token: job.token,
         kind: "finish",
+        started: job.started,
+        operation: job.operation,
         ttlMs: 86_400_000,
         result: ANSWER,
         timing: "1,1",

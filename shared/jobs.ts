@@ -79,12 +79,8 @@ export const newWorkerId = (): WorkerId => random62(9) as WorkerId;
  * most of them absent most of the time. Lua and store/ spell them from here; protocol.md lists them.
  */
 export const FIELD = {
-  state: "s",
-  operation: "op",
-  /** submitted, ms since 1970 by Redis TIME */
-  created: "c",
-  /** order within the service; its distance from counts.head estimates the position */
-  sequence: "n",
+  /** state, operation, times, token: what every job has, see parseHead */
+  head: "h",
   /** revision of the last change that is neither a start nor an end, see revOf */
   rev: "v",
   payload: "p",
@@ -92,18 +88,12 @@ export const FIELD = {
   options: "o",
   /** 0–9, absent = 5 */
   priority: "pri",
-  /** 1 = the record has more than its first fields: options, effects, a waiter, a cancel or earlier attempts; else nobody looks */
-  more: "z",
   /** attempts of this run that were spent before the one that runs, or ended the job */
   attempt: "a",
   /** redeliveries in this run: more than 3 are poison */
   redeliveries: "d",
   /** requeues so far */
   run: "g",
-  /** the last start: "<started, ms> <deadline, ms> <rev> <token>", see parseStart */
-  start: "k",
-  /** ms since 1970 of the last end, also of a canceled job that is still listed */
-  ended: "e",
   /** due time of a scheduled job, ms */
   due: "due",
   /** set when a scheduled job rejoins at the taking end */
@@ -118,8 +108,6 @@ export const FIELD = {
   error: "err",
   /** earlier attempts, one JSON object a line */
   log: "log",
-  /** ms from start to first byte and to the last one, "12,40" */
-  timing: "tm",
   /** cancel asked for, ms */
   cancel: "x",
   /** a canceled job whose list entry is still there (rule 8): ms it lives once the entry is dropped */
@@ -137,28 +125,51 @@ export const FIELD = {
   ttl: "tt",
 } as const;
 
-/** What a start wrote into `k`; undefined before the first one. The token is attempt.worker.random, or "attempt." once void. */
-export function parseStart(k: string | null | undefined) {
-  const m = /^(\d+) (\d+) (\d+) ((\d+)\.(\w*).*)$/.exec(k ?? "");
-  if (!m) return undefined;
-  const [, started, deadline, rev, token, attempt, worker] = m;
+/**
+ * The field `h`. Its form is told in lua/lib/head.lua; times in ms since 1970 by Redis TIME.
+ * - `sequence`: order within the service; its distance from counts.head estimates the position
+ * - `ended`: the last end, also of a canceled job that is still listed
+ * - `timing`: ms from start to the answer's first byte and to its last one, "12,40"
+ * - `start`: the last one; its token is attempt.worker.random, or "attempt." once void
+ */
+export function parseHead(h: string | null | undefined) {
+  if (!h) return undefined;
+  const [first = "", start, end = ""] = h.split("|");
+  const words = first.split(" ");
+  const state = words.length > 3 ? words[0] : end ? "finished" : start ? "started" : "queued";
+  const [sequence, created, operation] = words.slice(-3);
+  const [ended, timing] = end.split(" ");
+  return {
+    state: state as State,
+    sequence: Number(sequence),
+    created: Number(created),
+    operation: operation as string,
+    start: start ? parseStart(start) : undefined,
+    ended: ended ? Number(ended) : undefined,
+    timing: timing || undefined,
+  };
+}
+export type Head = NonNullable<ReturnType<typeof parseHead>>;
+
+function parseStart(text: string) {
+  const [started, deadline, rev, token = ""] = text.split(" ");
+  const [attempt, worker] = token.split(".");
   return {
     started: Number(started),
     deadline: Number(deadline),
     rev: Number(rev),
-    token: token as string,
+    token,
     attempt: Number(attempt),
     worker: worker || undefined,
   };
 }
-export type Start = ReturnType<typeof parseStart>;
 
-/** The revision, raised by every change that a client can see: ETag and id of an event. As lua/lib/attempt.lua has it. */
-export const revOf = (state: State, v: string | null | undefined, start: Start) =>
+/** The revision, raised by every change that a client can see: ETag and id of an event. As lua/lib/head.lua has it. */
+export const revOf = ({ state, start }: Head, v: string | null | undefined) =>
   Math.max(Number(v ?? 0), start?.rev ?? 0) + (isTerminal(state) ? 1 : 0);
 
 /** Attempts of this run that were spent, the running one among them. */
-export const attemptsOf = (state: State, a: string | null | undefined, start: Start) =>
+export const attemptsOf = ({ state, start }: Head, a: string | null | undefined) =>
   start && (state === "started" || state === "finished" || state === "failed") ? start.attempt : Number(a ?? 0);
 
 /** What a client may ask of one job beside its payload. Times in ms; absent = the operation's default. */

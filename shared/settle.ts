@@ -62,6 +62,8 @@ export class Settles {
     const settle: Settle = {
       id: run.job.id,
       token: run.job.token,
+      started: run.job.started,
+      operation: run.job.operation,
       kind: "finish",
       ttlMs: op.resultTtlMs ?? this.settings.resultTtlMs,
       type,

@@ -22,20 +22,20 @@ end
 local action, state, before, dry, walk = o[1], o[2], tonumber(o[4]), o[5] == '1', o[6]
 local tag = o[3] ~= '' and '"' .. o[3] .. '"'
 local looked, matched, done = 0, 0, 0
-local terminal = { finished = true, failed = true, canceled = true }
 
 local function act(id)
   looked = looked + 1
-  local f = id ~= '' and call('HMGET', K.job .. id, 's', 'v', 'c', 'e', 'o', 'k')
-  if not (f and f[1]) or (state ~= '' and f[1] ~= state) then return end
-  if tonumber(terminal[f[1]] and f[4] or f[3]) > before then return end
+  local f = id ~= '' and call('HMGET', K.job .. id, 'h', 'v', 'o')
+  local h = head_of(f and f[1])
+  if not h.state or (state ~= '' and h.state ~= state) then return end
+  if tonumber(TERMINAL[h.state] and string.match(h.ended, '%d+') or h.created) > before then return end
   -- tags have no character that JSON escapes, and a text that holds such brackets has its quotes escaped
-  if tag and not string.find(string.match(f[5] or '', '"tags":(%b[])') or '', tag, 1, true) then return end
+  if tag and not string.find(string.match(f[3] or '', '"tags":(%b[])') or '', tag, 1, true) then return end
   matched = matched + 1
   if dry then return end
   local reply
   if action == 'cancel' then reply = cancel(id, ttl)
-  elseif action == 'requeue' then reply = requeue(id, rev_of(f[1], f[2], f[6]))
+  elseif action == 'requeue' then reply = requeue(id, rev_of(h, f[2]))
   else
     reply = erase(id)
     if reply == 'listed' then
@@ -43,7 +43,7 @@ local function act(id)
       reply = 'ok'
     end
   end
-  if reply == 'ok' or reply == 'asked' or (reply == 'canceled' and f[1] ~= 'canceled') then done = done + 1 end
+  if reply == 'ok' or reply == 'asked' or (reply == 'canceled' and h.state ~= 'canceled') then done = done + 1 end
 end
 
 local more = 1

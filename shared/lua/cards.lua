@@ -10,15 +10,15 @@
 local out = {}
 for i = rest, #ARGV do
   local job = K.job .. ARGV[i]
-  local f = call('HMGET', job, 's', 'op', 'c', 'k', 'e', 'due', 'pri', 'a', 'pg', 'v', 'b', 'o', 'err', 'n')
-  local k = f[4]
-  f[4], f[8], f[10] = attempt_of(k) or false, attempts_of(f[1], f[8], k), rev_of(f[1], f[10], k)
-  local hit = f[1]
+  local f = call('HMGET', job, 'h', 'due', 'pri', 'a', 'pg', 'v', 'b', 'o', 'err')
+  local h = head_of(f[1])
+  local hit = h.state
   if hit and q ~= '' then
-    local text = ARGV[i] .. '\n' .. (f[13] or '') .. '\n' .. (f[12] or '')
+    local text = ARGV[i] .. '\n' .. (f[9] or '') .. '\n' .. (f[8] or '')
     if call('HSTRLEN', job, 'p') <= 65536 then text = text .. '\n' .. (call('HGET', job, 'p') or '') end
     hit = string.find(string.lower(text), q, 1, true)
   end
-  out[#out + 1] = hit and f or false
+  out[#out + 1] = hit and { h.state, h.op, h.created, attempt_of(h.start) or false, string.match(h.ended, '%d+') or false, f[2], f[3],
+    attempts_of(h, f[4]), f[5], rev_of(h, f[6]), f[7], f[8], f[9], h.n } or false
 end
 return out

@@ -1,10 +1,10 @@
---@use base
+--@use head
 -- counts: the state of one service in constant time, for /health, the dashboard and estimates.
 --
 -- KEYS[1] root
 --
 -- reply { now, queued, scheduled, started, finished, failed, canceled, paused (0|1), oldest (ms since 1970 when it joined, 0 = none),
---         seq, head, workers, counts (flat HGETALL) }
+--         seq, head, workers, counts (flat HGETALL), open (the same: counts of the minute that is open, to be added) }
 -- Nothing is scanned: a length a state, and a cardinality a worker (I1's count of what is held). What an empty took away
 -- (counts.condemned) is queued or scheduled until purge has canceled it, as its hash says.
 local counts = call('HGETALL', K.counts)
@@ -22,12 +22,12 @@ local oldest = 0
 for _, id in ipairs({ call('LINDEX', K.ready, -1) or false, call('LINDEX', K.shelf, -1) or false,
   call('ZRANGE', K.backlog, 0, 0)[1] or false }) do
   -- a delayed, retried or requeued job has waited since it was due, as its observed wait says (turn.lua)
-  local f = id and call('HMGET', K.job .. id, 'due', 'c')
-  local joined = f and tonumber(f[1] or f[2] or nil)
+  local f = id and call('HMGET', K.job .. id, 'h', 'due')
+  local joined = f and tonumber(f[2] or head_of(f[1]).created)
   if joined and (oldest == 0 or joined < oldest) then oldest = joined end
 end
 local queued = call('LLEN', K.ready) + call('LLEN', K.shelf) + call('ZCARD', K.backlog) + taken + of.condemned
   - of.ghosts
 return { now, math.max(0, queued), call('ZCARD', K.scheduled) + of.condemnedlater, started, call('ZCARD', K.ended .. 'finished'),
   call('ZCARD', K.ended .. 'failed'), call('ZCARD', K.ended .. 'canceled'), call('EXISTS', K.paused), oldest, of.seq,
-  of.head, #workers, counts }
+  of.head, #workers, counts, call('HGETALL', K.tally) }

@@ -11,7 +11,7 @@
 local stage = K.stage .. batch
 local ids = call('LPOP', stage, 256) or {}
 for _, id in ipairs(ids) do
-  if call('HGET', K.job .. id, 's') == 'deferred' then call('DEL', K.job .. id) end
+  if string.find(call('HGET', K.job .. id, 'h') or '', '^deferred ') then call('DEL', K.job .. id) end
 end
 if #ids > 0 then call('HINCRBY', K.counts, 'staged', -#ids) end
 local left = call('LLEN', stage)

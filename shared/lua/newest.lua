@@ -21,18 +21,18 @@ for _, worker in ipairs(call('ZRANGE', K.leases, 0, most - 1)) do add(call('SRAN
 for _, state in ipairs({ 'finished', 'failed', 'canceled' }) do add(call('ZREVRANGE', K.ended .. state, 0, most - 1)) end
 local out = {}
 for _, id in ipairs(ids) do
-  local f = call('HMGET', K.job .. id, 's', 'op', 'c', 'k', 'e', 'a', 'pg', 'err', 'rt')
-  if f[1] then
-    f[4], f[6] = attempt_of(f[4]), attempts_of(f[1], f[6], f[4])
-    local text = f[8] or ''
-    if f[1] == 'finished' and not f[9] then
+  local f = call('HMGET', K.job .. id, 'h', 'a', 'pg', 'err', 'rt')
+  local h = head_of(f[1])
+  if h.state then
+    local text = f[4] or ''
+    if h.state == 'finished' and not f[5] then
       -- read whole, since a hash has no GETRANGE: 0.4 ms for 256 KiB, the largest inline result; a dashboard asks for
       -- 4 of a service in 5 s
       text = string.sub(call('HGET', K.job .. id, 'r') or '', 1, 300)
     end
     local n = #out
-    out[n + 1], out[n + 2], out[n + 3], out[n + 4], out[n + 5] = id, f[1], f[2], f[3], f[4] or ''
-    out[n + 6], out[n + 7], out[n + 8], out[n + 9] = f[5] or '', f[6] or '0', f[7] or '', text
+    out[n + 1], out[n + 2], out[n + 3], out[n + 4], out[n + 5] = id, h.state, h.op, h.created, attempt_of(h.start) or ''
+    out[n + 6], out[n + 7], out[n + 8], out[n + 9] = string.match(h.ended, '%d+') or '', attempts_of(h, f[2]) or '0', f[3] or '', text
   end
 end
 return out

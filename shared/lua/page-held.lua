@@ -1,4 +1,4 @@
---@use attempt
+--@use head
 --@use above
 -- page-held: the next running jobs, started last first.
 --
@@ -12,7 +12,7 @@
 local found = {}
 for _, worker in ipairs(call('ZRANGE', K.leases, 0, -1)) do
   for _, one in ipairs(call('SMEMBERS', K.held .. worker)) do
-    local t = tonumber((attempt_of(call('HGET', K.job .. one, 'k'))))
+    local t = tonumber((attempt_of(head_of(call('HGET', K.job .. one, 'h')).start)))
     if t and (at < 0 or t < at or (t == at and above(id, one))) then found[#found + 1] = { t, one } end
   end
 end

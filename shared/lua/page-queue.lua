@@ -1,4 +1,4 @@
---@use base
+--@use head
 -- page-queue: the next jobs of a queue, newest first: those whose sequence lies below `before`.
 --
 -- KEYS[1] root
@@ -11,16 +11,17 @@
 -- The backlog is read priority by priority.
 local found = {}
 local function add(id, n)
-  local f = call('HMGET', K.job .. id, 'n', 'due', 'c')
-  n = n or tonumber(f[1])
-  if f[3] and n and (before < 0 or n < before) then found[#found + 1] = { id, n, f[2] or f[3] } end
+  local f = call('HMGET', K.job .. id, 'h', 'due')
+  local h = head_of(f[1])
+  n = n or tonumber(h.n)
+  if h.state and (before < 0 or n < before) then found[#found + 1] = { id, n, f[2] or h.created } end
 end
 -- The sequence at an index, or of the next entry that has one.
 local function sequence(list, i)
   for j = i, i + 20 do
     local id = call('LINDEX', list, j)
     if not id then break end
-    local n = tonumber(call('HGET', K.job .. id, 'n') or nil)
+    local n = tonumber(head_of(call('HGET', K.job .. id, 'h')).n)
     if n then return n end
   end
   return 0

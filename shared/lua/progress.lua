@@ -1,5 +1,5 @@
 --@flags allow-oom
---@use attempt
+--@use head
 -- progress: what the microservice says of its own work.
 --
 -- KEYS[1] root
@@ -12,13 +12,14 @@
 --       "lost"  the attempt is over or not ours; nothing written
 --       "gone"  no such record; nothing written
 local job = K.job .. id
-local f = call('HMGET', job, 's', 'k', 'v', 'w', 'pg', 'pm')
-if not f[1] then return 'gone' end
-local _, _, _, current = attempt_of(f[2])
-if f[1] ~= 'started' or current ~= token then return 'lost' end
-if (progress == '' or progress == f[5]) and (message == '' or message == f[6]) then return 'ok' end
-call('HSET', job, 'v', rev_of(f[1], f[3], f[2]) + 1)
+local f = call('HMGET', job, 'h', 'v', 'w', 'pg', 'pm')
+local h = head_of(f[1])
+if not h.state then return 'gone' end
+local _, _, _, current = attempt_of(h.start)
+if h.state ~= 'started' or current ~= token then return 'lost' end
+if (progress == '' or progress == f[4]) and (message == '' or message == f[5]) then return 'ok' end
+call('HSET', job, 'v', rev_of(h, f[2]) + 1)
 if progress ~= '' then call('HSET', job, 'pg', progress) end
 if message ~= '' then call('HSET', job, 'pm', message) end
-if f[4] then call('PUBLISH', 'lh:events', id) end
+if f[3] then call('PUBLISH', 'lh:events', id) end
 return 'ok'

@@ -1,6 +1,6 @@
 --@flags allow-oom
 --@use push
---@use attempt
+--@use head
 -- promote: queues scheduled jobs that are due, at most 100 a call.
 --
 -- KEYS[1] root
@@ -9,16 +9,18 @@
 local due = call('ZRANGEBYSCORE', K.scheduled, '-inf', now, 'LIMIT', 0, 100)
 for _, id in ipairs(due) do
   local job = K.job .. id
-  local f = call('HMGET', job, 's', 'pri', 'n', 'nr', 'v', 'k')
-  if f[1] == 'scheduled' then
-    local n = f[3]
-    if f[4] then
+  local f = call('HMGET', job, 'h', 'pri', 'nr', 'v')
+  local h = head_of(f[1])
+  if h.state == 'scheduled' then
+    local v = rev_of(h, f[4]) + 1
+    if f[3] then
       call('HDEL', job, 'nr')
     else
-      n = call('HINCRBY', K.counts, 'seq', 1)
+      h.n = call('HINCRBY', K.counts, 'seq', 1)
     end
-    call('HSET', job, 's', 'queued', 'n', n, 'v', rev_of(f[1], f[5], f[6]) + 1)
-    push(id, f[2] and tonumber(f[2]), n, f[4])
+    h.state, h.more = 'queued', 1
+    call('HSET', job, 'h', head_text(h), 'v', v)
+    push(id, f[2] and tonumber(f[2]), h.n, f[3])
   end
 end
 if #due > 0 then call('ZREM', K.scheduled, unpack(due)) end

@@ -23,14 +23,15 @@ local canceled = 0
 for i = 1, #ids do
   local id = ids[listed and #ids + 1 - i or i] -- a list's oldest stands at its right end
   local job = K.job .. id
-  local f = id ~= '' and call('HMGET', job, 's', 'w', 'ef', 'tt', 'n', 'pri')
-  if not f or (f[1] ~= 'queued' and f[1] ~= 'scheduled') then
+  local f = id ~= '' and call('HMGET', job, 'h', 'w', 'ef', 'tt', 'pri')
+  local h = head_of(f and f[1])
+  if h.state ~= 'queued' and h.state ~= 'scheduled' then
     drop(id) -- canceled while it stood here, or a tombstone
-  elseif f[1] == 'queued' and tonumber(f[5]) > seq then
-    push(id, f[6] and tonumber(f[6]), f[5], false) -- requeued since
-  elseif f[1] == (kind == 'scheduled' and kind or 'queued') then
+  elseif h.state == 'queued' and tonumber(h.n) > seq then
+    push(id, f[5] and tonumber(f[5]), h.n, false) -- requeued since
+  elseif h.state == (kind == 'scheduled' and kind or 'queued') then
     canceled = canceled + 1
-    close(id, { w = f[2], ef = f[3], tt = f[4] }, 'canceled', ttl, 'err', err)
+    close(id, { h = h, w = f[2], ef = f[3], tt = f[4] }, 'canceled', ttl, 'err', err)
   end
 end
 if #ids > 0 then

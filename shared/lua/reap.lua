@@ -2,7 +2,7 @@
 --@use push
 --@use drop
 --@use close
---@use attempt
+--@use head
 -- reap: takes back what a dead worker, or one that overran a deadline, still holds. At most 100 jobs a call.
 --
 -- KEYS[1] root
@@ -30,12 +30,13 @@ local back, failed = 0, 0
 
 -- job: what look read of it.
 local function verdict(job, code, message)
+  job.h.start = voided(job.h.start)
   if job.x then
-    close(job.id, job, 'canceled', ttl, 'k', voided(job.k), 'a', job.attempt, 'err', CANCELED)
+    close(job.id, job, 'canceled', ttl, 'a', job.attempt, 'err', CANCELED)
   else
     failed = failed + 1
     local err = string.format('{"code":"%s","message":"%s","retryable":false}', code, message)
-    close(job.id, job, 'failed', ttl, 'k', voided(job.k), 'err', err)
+    close(job.id, job, 'failed', ttl, 'err', err)
   end
 end
 
@@ -47,20 +48,21 @@ end
 
 local function look(id)
   local key = K.job .. id
-  local f = call('HMGET', key, 's', 'k', 'v', 'x', 'w', 'ef', 'tt', 'op', 'd', 'n', 'pri', 'log')
-  local started, deadline, _, token, attempt = attempt_of(f[2])
-  if f[1] ~= 'started' or not string.find(token or '', '.' .. worker .. '.', 1, true) then
+  local f = call('HMGET', key, 'h', 'v', 'x', 'w', 'ef', 'tt', 'd', 'pri', 'log')
+  local h = head_of(f[1])
+  local started, deadline, _, token, attempt = attempt_of(h.start)
+  if h.state ~= 'started' or not string.find(token or '', '.' .. worker .. '.', 1, true) then
     if dead then call('SREM', held, id) end
     return
   end
-  local job = { id = id, k = f[2], x = f[4], w = f[5], ef = f[6], tt = f[7], log = f[12], attempt = attempt, started = started }
+  local job = { id = id, h = h, x = f[3], w = f[4], ef = f[5], tt = f[6], log = f[9], attempt = attempt, started = started }
   if dead then
     call('SREM', held, id)
-    local d = (tonumber(f[9]) or 0) + 1
+    local d = (tonumber(f[7]) or 0) + 1
     count('orphaned')
     if job.x then
       verdict(job, 'canceled', '')
-    elseif string.find(once, ' ' .. f[8] .. ' ', 1, true) then
+    elseif string.find(once, ' ' .. h.op .. ' ', 1, true) then
       call('HSET', key, 'log', logged(job, 'orphaned'))
       verdict(job, 'orphaned', 'The worker died while the call ran, and this operation may not run twice')
     elseif d > poison then
@@ -70,9 +72,10 @@ local function look(id)
     else
       count('redelivered')
       back = back + 1
-      call('HSET', key, 's', 'queued', 'k', voided(f[2]), 'a', attempt - 1, 'd', d, 'v', rev_of(f[1], f[3], f[2]) + 1,
-        'z', 1, 'log', logged(job, 'orphaned'))
-      push(id, f[11] and tonumber(f[11]), f[10], true)
+      local v = rev_of(h, f[2]) + 1
+      h.state, h.more, h.start = 'queued', 1, voided(h.start)
+      call('HSET', key, 'h', head_text(h), 'a', attempt - 1, 'd', d, 'v', v, 'log', logged(job, 'orphaned'))
+      push(id, f[8] and tonumber(f[8]), h.n, true)
     end
   elseif now > deadline + grace then
     call('SREM', held, id)
@@ -85,8 +88,9 @@ if dead then
   for _ = 1, 100 do
     local id = call('LPOP', wake) -- newest first, so that the oldest is taken first again
     if not id then break end
-    local f = call('HMGET', K.job .. id, 's', 'pri', 'n')
-    if f[1] == 'queued' then push(id, f[2] and tonumber(f[2]), f[3], true) else drop(id) end
+    local f = call('HMGET', K.job .. id, 'h', 'pri')
+    local h = head_of(f[1])
+    if h.state == 'queued' then push(id, f[2] and tonumber(f[2]), h.n, true) else drop(id) end
   end
 end
 for _, id in ipairs(call('SRANDMEMBER', held, 100)) do look(id) end

@@ -1,6 +1,7 @@
 --@flags allow-oom
 --@use push
 --@use tally
+--@use head
 -- release: queues staged members of an accepted batch, at most 256 a call, in the batch's order.
 --
 -- KEYS[1] root
@@ -15,12 +16,14 @@ local ids = call('LPOP', stage, 256) or {}
 local plain, n = {}, 0
 local seq = call('HINCRBY', K.counts, 'seq', #ids) - #ids
 for _, id in ipairs(ids) do
-  local f = call('HMGET', K.job .. id, 's', 'pri', 'due', 'v')
-  if f[1] == 'deferred' then
+  local f = call('HMGET', K.job .. id, 'h', 'pri', 'due', 'v')
+  local h = head_of(f[1])
+  if h.state == 'deferred' then
     n = n + 1
     seq = seq + 1
     local later = f[3] and tonumber(f[3]) > now
-    call('HSET', K.job .. id, 's', later and 'scheduled' or 'queued', 'n', seq, 'v', (tonumber(f[4]) or 0) + 1)
+    h.state, h.more, h.n = later and 'scheduled' or 'queued', 1, seq
+    call('HSET', K.job .. id, 'h', head_text(h), 'v', (tonumber(f[4]) or 0) + 1)
     if later then
       call('ZADD', K.scheduled, f[3], id)
     elseif f[2] then

@@ -1,4 +1,4 @@
---@use base
+--@use head
 -- states: how many of the given jobs are in each state, at most 500 of them.
 --
 -- KEYS[1] root
@@ -7,7 +7,7 @@
 -- reply flat: state, jobs…  A record that is gone counts nowhere.
 local counts, out = {}, {}
 for i = rest, #ARGV do
-  local state = call('HGET', K.job .. ARGV[i], 's')
+  local state = head_of(call('HGET', K.job .. ARGV[i], 'h')).state
   if state then counts[state] = (counts[state] or 0) + 1 end
 end
 for state, n in pairs(counts) do

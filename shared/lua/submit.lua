@@ -18,14 +18,14 @@
 -- I1, I7: record and list entry come in one step, guarded by the record's existence. I9: the key is written with it.
 local size = 4
 local waiting = 0
+local counts = call('HMGET', K.counts, 'seq', 'ghosts', 'condemned', 'condemnedlater')
+local seq = tonumber(counts[1]) or 0
 if maxQueued > 0 then
   waiting = call('LLEN', K.ready) + call('LLEN', K.shelf) + call('ZCARD', K.backlog) + call('ZCARD', K.scheduled)
-  local lying = call('HMGET', K.counts, 'ghosts', 'condemned', 'condemnedlater')
-  waiting = waiting - (lying[1] or 0) + (lying[2] or 0) + (lying[3] or 0)
+    - (counts[2] or 0) + (counts[3] or 0) + (counts[4] or 0)
 end
 local odd, plain, fresh = {}, {}, 0
 local jobs = (#ARGV - rest + 1) / size
-local seq = tonumber(call('HGET', K.counts, 'seq')) or 0
 -- One look for all of them: mostly none is here yet.
 local records = {}
 for i = 1, jobs do records[i] = K.job .. ARGV[rest + (i - 1) * size] end

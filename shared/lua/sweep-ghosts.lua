@@ -12,8 +12,8 @@ local key = list == 'shelf' and K.shelf or K.ready
 local slice = call('LRANGE', key, -offset - 500, -offset - 1)
 local n = 0
 for i, id in ipairs(slice) do
-  local f = id ~= '' and call('HMGET', K.job .. id, 's', 'l')
-  if f and f[2] and f[1] == 'canceled' then
+  local f = id ~= '' and call('HMGET', K.job .. id, 'h', 'l')
+  if f and f[2] and string.find(f[1] or '', '^canceled ') then
     call('LSET', key, i - 1 - offset - #slice, '')
     call('HDEL', K.job .. id, 'l')
     call('PEXPIRE', K.job .. id, f[2])

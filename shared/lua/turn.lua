@@ -2,7 +2,7 @@
 --@use push
 --@use drop
 --@use close
---@use attempt
+--@use head
 -- turn: settles what a worker has done and takes what it has room for, in one round trip.
 --
 -- KEYS[1] root
@@ -15,7 +15,8 @@
 -- ARGV[6] limits       text  "op=ms op=ms"
 -- ARGV[7] poison       int   redeliveries that a run may have
 -- ARGV[8…] repeated, settles: id, how, note, body
---   how             "token kind ttl extra": ttl in ms, the life of a terminal record
+--   how             "token kind ttl started op extra": ttl in ms, the life of a terminal record; started and op as the reply
+--                   gave them, so that a common job is settled without taking its head apart; "0 -" = not known. "" = as the one before
 --   finish          note  "first,last" ms of the answer · body the result · extra "" or "size type": size bytes in a file,
 --                   else inline; type "" = JSON
 --   else            note  JSON of the ended attempt, "" = none · body JSON of the error · extra delay, ms
@@ -25,12 +26,13 @@
 --         redeliver  no verdict: again after delay, at the taking end, counted; above poison it fails
 --         return     handed back, at the taking end, no attempt and no redelivery spent
 --
--- reply { odd, jobs, more }
+-- reply { odd, jobs, more, started }
 --   odd   flat: place among the settles, verdict, of those that are not "ok" (done, now or by an earlier sending of the token):
 --         "lost" the token is not ours: nothing written, drop the work; "gone" no such record
---   jobs  one text a job: "id op attempt run redeliveries deadline created", options ("" = none), payload, each on a line of
---         its own; the token is attempt.worker.nonce
---   more      1 = the queue still has jobs; 2 = concurrency is reached; 3 = paused; 0 = empty
+--   jobs  flat, two texts a job: "id n created op attempt run redeliveries deadline", and after a line end its options, if
+--         any; its payload, which Lua need not copy. The token is attempt.worker.nonce
+--   more  1 = the queue still has jobs; 2 = concurrency is reached; 3 = paused; 0 = empty
+--   started  ms, of all jobs of this reply
 --
 -- It is told slots and counts what is held itself, so that a repeated call cannot overfill (rule 2).
 -- Invariant: an id leaves held in the step that changes the state, so a crash on either side repeats a job and never
@@ -39,72 +41,86 @@ local held = K.held .. worker
 local odd, leaving = {}, {}
 local runs, ran = {}, {} -- by operation: ms of the runs that end here, and how many
 local NONE = {}
-local hows = {} -- jobs of one turn that end alike have the same text
+local common = {} -- what close is told of a job that has nothing beside its head
 
--- Another try, later or at once. job: id, rev, n, pri, w.
+-- Another try, later or at once. job: id, h, rev, pri, w.
 local function again(job, delay, near, ...)
-  local id, key = job.id, K.job .. job.id
+  local id, key, h = job.id, job.key, job.h
+  h.state, h.more = delay > 0 and 'scheduled' or 'queued', 1
   if delay > 0 then
-    call('HSET', key, 's', 'scheduled', 'due', now + delay, 'z', 1, 'v', job.rev + 1, ...)
+    call('HSET', key, 'h', head_text(h), 'due', now + delay, 'v', job.rev + 1, ...)
     if near then call('HSET', key, 'nr', 1) end
     call('ZADD', K.scheduled, now + delay, id)
   else
-    call('HSET', key, 's', 'queued', 'z', 1, 'v', job.rev + 1, ...)
-    push(id, job.pri, job.n, near)
+    call('HSET', key, 'h', head_text(h), 'v', job.rev + 1, ...)
+    push(id, job.pri, h.n, near)
   end
   if job.w then call('PUBLISH', 'lh:events', id) end
 end
 
-local function finish(id, job, op, run, ttl, note, body, extra)
+local function finish(id, job, op, began, how, body)
+  local run = now - began
   observe('r', run)
   runs[op] = (runs[op] or 0) + run
   ran[op] = (ran[op] or 0) + 1
-  if extra == '' then return close(id, job, 'finished', ttl, 'tm', note, 'r', body) end
-  local size, type = string.match(extra, '^(%d*) (.*)$')
+  if how.extra == '' then return close(id, job, 'finished', how.ttl, 'r', body) end
+  local size, type = string.match(how.extra, '^(%d*) (.*)$')
   local set = size ~= '' and { 'rf', size } or { 'r', body }
   if type ~= '' then
     set[3], set[4] = 'rt', type
   end
-  close(id, job, 'finished', ttl, 'tm', note, unpack(set))
+  close(id, job, 'finished', how.ttl, unpack(set))
 end
 
+local function how_of(text)
+  local how = {}
+  how.token, how.kind, how.ttl, how.began, how.op, how.extra = string.match(' ' .. text, '^( %S+) (%l+) (%d+) (%d+) (%S+) (.*)$')
+  how.short = how.kind == 'finish' and how.op ~= '-'
+  return how
+end
+
+local how
 local function settle(at)
-  local id, note, body, how = ARGV[at], ARGV[at + 2], ARGV[at + 3], hows[ARGV[at + 1]]
-  if not how then
-    how = { string.match(' ' .. ARGV[at + 1], '^( %S+) (%l+) (%d+) (.*)$') }
-    hows[ARGV[at + 1]] = how
-  end
-  local token, kind, ttl, extra = how[1], how[2], how[3], how[4]
+  if ARGV[at + 1] ~= '' then how = how_of(ARGV[at + 1]) end
+  local id, note, body = ARGV[at], ARGV[at + 2], ARGV[at + 3]
+  local token, kind = how.token, how.kind
   local key = K.job .. id
-  local f = call('HMGET', key, 's', 'k', 'z', 'op')
-  local k = f[2]
-  if not f[1] then
+  local was = call('HGET', key, 'h')
+  if not was then
     leaving[#leaving + 1] = id
     return 'gone'
   end
-  if not k or string.sub(k, -#token) ~= token then
+  -- It begins with a digit and ends with the token: common, and started by us.
+  if how.short and string.byte(was) <= 57 and string.find(was, token, -#token, true) then
+    leaving[#leaving + 1] = id
+    common.key, common.text = key, was .. '|' .. stamp .. ' ' .. note
+    finish(id, common, how.op, how.began, how, body)
+    return 'ok'
+  end
+  local h = head_of(was)
+  if string.sub(h.start, -#token) ~= token then
     count('stale')
     return 'lost' -- I4: another attempt's token changes nothing
   end
-  if f[1] ~= 'started' then return 'ok' end
+  if h.state ~= 'started' then return 'ok' end
   leaving[#leaving + 1] = id
-  local plain = kind == 'finish' and not f[3]
-  local g = plain and NONE or call('HMGET', key, 'x', 'w', 'ef', 'tt', 'd', 'n', 'pri', 'log', 'v')
-  local job = plain and NONE or { id = id, x = g[1], w = g[2], ef = g[3], tt = g[4], n = tonumber(g[6]), pri = tonumber(g[7] or nil) }
+  local f = call('HMGET', key, 'x', 'w', 'ef', 'tt', 'd', 'pri', 'log', 'v')
+  local job = { id = id, key = key, h = h, x = f[1], w = f[2], ef = f[3], tt = f[4], pri = tonumber(f[6] or nil) }
+  local started, _, _, _, attempt = attempt_of(h.start)
   if kind == 'finish' and not job.x then
-    -- k begins with it; a pattern would cost more than all the rest of this line
-    finish(id, job, f[4], now - string.sub(k, 1, string.find(k, ' ', 1, true) - 1), ttl, note, body, extra)
+    job.timing = note
+    finish(id, job, h.op, started, how, body)
     return 'ok'
   end
-  local started, _, _, _, attempt = attempt_of(k)
-  local redeliveries = tonumber(g[5]) or 0
-  job.rev = rev_of(f[1], g[9], k)
+  local ttl = how.ttl
+  local redeliveries = tonumber(f[5]) or 0
+  job.rev = rev_of(h, f[8])
   if kind == 'finish' then
     note = string.format('{"attempt":%d,"worker":"%s","started":%s,"ended":%s,"outcome":"finished"}', attempt, worker, started, stamp)
   end
-  local log = g[8] and note ~= '' and g[8] .. '\n' .. note or g[8] or note
+  local log = f[7] and note ~= '' and f[7] .. '\n' .. note or f[7] or note
   if #log > 16384 then log = string.sub(log, (string.find(log, '\n', #log - 12288, true) or 0) + 1) end
-  local delay = tonumber(extra) or 0
+  local delay = tonumber(how.extra) or 0
   if job.x then
     -- a cancel that was asked for wins over whatever the call came to (rule 8)
     close(id, job, 'canceled', ttl, 'a', attempt, 'log', log, 'err', CANCELED)
@@ -135,11 +151,13 @@ for at = rest, #ARGV, 4 do
   if verdict ~= 'ok' then odd[#odd + 1], odd[#odd + 2] = index, verdict end
 end
 if #leaving > 0 then call('SREM', held, unpack(leaving)) end
+local known = {} -- what goes to counts with one command
 for op, n in pairs(ran) do
   -- a mean that forgets: after n more runs the old one weighs 0.9^n
   local old = tonumber(call('HGET', K.counts, 'mean:' .. op))
   local mean, keep = runs[op] / n, 0.9 ^ n
-  call('HSET', K.counts, 'mean:' .. op, text(math.floor(old and old * keep + mean * (1 - keep) or mean)))
+  known[#known + 1] = 'mean:' .. op
+  known[#known + 1] = text(math.floor(old and old * keep + mean * (1 - keep) or mean))
 end
 
 -- Take.
@@ -169,10 +187,11 @@ local function next_ids(most)
   -- one of another priority that was pushed to an empty list stands at its end: put it in its place first
   while true do
     local tail = call('LINDEX', K.ready, -1)
-    local f = tail and call('HMGET', K.job .. tail, 'pri', 'n', 's')
-    if not (f and f[1]) then break end
+    local f = tail and call('HMGET', K.job .. tail, 'h', 'pri')
+    if not (f and f[2]) then break end
     call('RPOP', K.ready)
-    if f[3] == 'queued' then to_backlog(tail, f[1], f[2]) else drop(tail) end
+    local h = head_of(f[1])
+    if h.state == 'queued' then to_backlog(tail, f[2], h.n) else drop(tail) end
   end
   local first = call('ZRANGE', K.backlog, 0, 0, 'WITHSCORES')
   if tonumber(first[2]) < default or call('LLEN', K.ready) == 0 then
@@ -182,41 +201,54 @@ local function next_ids(most)
   return { call('RPOP', K.ready) }
 end
 
+local takes = '.' .. worker .. '.' .. nonce
+local alikes = {} -- by time of submit and operation: what such jobs of this call have in common
+local function took(id, text, payload)
+  local n = #started + 1
+  started[n] = id
+  jobs[2 * n - 1], jobs[2 * n] = text, payload or ''
+  room = room - 1
+end
+
+-- A job that is not common, see start.
+local function start_other(id, key, h, payload, others)
+  if h.state ~= 'queued' then return drop(id) end
+  local f = call('HMGET', key, 'pri', 'to', 'o', 'w', 'a', 'g', 'd', 'due', 'v')
+  local pri = f[1] and tonumber(f[1])
+  if pri and pri < 5 and (others or call('LLEN', K.ready) > 0) then
+    return to_backlog(id, pri, h.n) -- it stood in an empty list, and others came since
+  end
+  local deadline = text(now + (f[2] or limitOf[h.op] or limitMs))
+  local attempt = text((tonumber(f[5]) or 0) + 1)
+  h.start = stamp .. ' ' .. deadline .. ' ' .. text(rev_of(h, f[9]) + 1) .. ' ' .. attempt .. takes
+  h.state = 'started'
+  call('HSET', key, 'h', head_text(h))
+  if attempt == '1' and not f[6] and not f[7] then observe('w', now - (f[8] or h.created)) end
+  if f[4] then call('PUBLISH', 'lh:events', id) end
+  took(id, id .. ' ' .. h.n .. ' ' .. h.created .. ' ' .. h.op .. ' ' .. attempt .. ' ' .. (f[6] or '0') .. ' ' .. (f[7] or '0') .. ' '
+    .. deadline .. (f[3] and '\n' .. f[3] or ''), payload)
+  if not pri then head = h.n end
+end
+
 -- Starts one id, or drops its entry when the record is not queued (canceled while listed, or expired).
 -- others: more ids that were popped from the list after it
-local takes = '.' .. worker .. '.' .. nonce
-local heads, tails = {}, {} -- by time limit: what the jobs of this call share is put together once
 local function start(id, others)
   local key = K.job .. id
-  local f = call('HMGET', key, 's', 'z', 'op', 'c', 'p')
-  if f[1] ~= 'queued' then return drop(id) end
-  local op, created = f[3], f[4]
-  local g = f[2] and call('HMGET', key, 'pri', 'to', 'o', 'w', 'a', 'g', 'd', 'due', 'v', 'k') or NONE
-  local pri = g[1] and tonumber(g[1])
-  if pri and pri < 5 and (others or call('LLEN', K.ready) > 0) then
-    return to_backlog(id, pri, call('HGET', key, 'n')) -- it stood in an empty list, and others came since
+  local f = call('HMGET', key, 'h', 'p')
+  local was = f[1]
+  local like = was and string.match(was, '^%d+ (%d+ [^|]+)$')
+  if not like then return start_other(id, key, head_of(was), f[2], others) end
+  local alike = alikes[like]
+  if not alike then
+    local created, op = string.match(like, '^(%d+) (.*)$')
+    local deadline = text(now + (limitOf[op] or limitMs))
+    alike = { wait = now - created, start = '|' .. stamp .. ' ' .. deadline .. ' 1 1' .. takes, told = ' 1 0 0 ' .. deadline }
+    alikes[like] = alike
   end
-  local ms = g[2] or limitOf[op] or limitMs
-  if not tails[ms] then
-    tails[ms] = ' ' .. text(now + ms) .. ' '
-    heads[ms] = stamp .. tails[ms] .. '1 1' .. takes -- of a record that was not touched since it was submitted
-  end
-  local told
-  if f[2] then
-    local attempt = text((tonumber(g[5]) or 0) + 1)
-    call('HSET', key, 's', 'started', 'k', stamp .. tails[ms] .. text(rev_of(f[1], g[9], g[10]) + 1) .. ' ' .. attempt .. takes)
-    if attempt == '1' and not g[6] and not g[7] then observe('w', now - (g[8] or created)) end
-    if g[4] then call('PUBLISH', 'lh:events', id) end
-    told = ' ' .. attempt .. ' ' .. (g[6] or '0') .. ' ' .. (g[7] or '0') .. tails[ms] .. created .. '\n' .. (g[3] or '') .. '\n'
-  else
-    call('HSET', key, 's', 'started', 'k', heads[ms])
-    observe('w', now - created)
-    told = ' 1 0 0' .. tails[ms] .. created .. '\n\n'
-  end
-  started[#started + 1] = id
-  jobs[#jobs + 1] = id .. ' ' .. op .. told .. (f[5] or '')
-  if not pri then head = id end
-  room = room - 1
+  call('HSET', key, 'h', was .. alike.start)
+  observe('w', alike.wait)
+  took(id, id .. ' ' .. was .. alike.told, f[2])
+  head = was
 end
 
 while slots ~= 0 do
@@ -227,8 +259,9 @@ while slots ~= 0 do
   if can then
     start(id)
   else
-    local f = call('HMGET', K.job .. id, 's', 'pri', 'n')
-    if f[1] == 'queued' then push(id, f[2] and tonumber(f[2]), f[3], true) else drop(id) end
+    local f = call('HMGET', K.job .. id, 'h', 'pri')
+    local h = head_of(f[1])
+    if h.state == 'queued' then push(id, f[2] and tonumber(f[2]), h.n, true) else drop(id) end
   end
 end
 -- bounded: a run of dead entries must not hold Redis; the caller comes again because more = 1
@@ -241,9 +274,10 @@ while room > 0 and not stopped and slots > 0 and looks > 0 do
 end
 if #started > 0 then
   call('SADD', held, unpack(started))
-  if head then call('HSET', K.counts, 'head', call('HGET', K.job .. head, 'n')) end
+  if head then known[#known + 1], known[#known + 2] = 'head', string.match(head, '^%d+') end
 end
+if #known > 0 then call('HSET', K.counts, unpack(known)) end
 if more == 0 and (call('LLEN', K.ready) > 0 or call('ZCARD', K.backlog) > 0) then more = 1 end
 write_ends()
 write_tally()
-return { odd, jobs, more }
+return { odd, jobs, more, now }

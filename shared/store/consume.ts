@@ -1,7 +1,7 @@
 /** Verbs of those who do the work: take, settle, beat. */
 import { Buffer } from "node:buffer";
 import { Fault } from "../faults.ts";
-import { FIELD, type JobId, parseStart, random62, type ServiceName, type WorkerId } from "../jobs.ts";
+import { FIELD, type JobId, parseHead, random62, type ServiceName, type WorkerId } from "../jobs.ts";
 import { GLOBAL, keysOf, root } from "../keys.ts";
 import { type Connection, type ScriptValue, script, wordsOf } from "../script.ts";
 import type { WorkerInfo } from "./inspect.ts";
@@ -12,7 +12,7 @@ export const POISON = 3;
 
 const turnScript = script<
   { worker: "text"; slots: "int"; concurrency: "int"; nonce: "text"; limitMs: "int"; limits: "text"; poison: "int" },
-  [odd: (number | string)[], jobs: string[], more: number]
+  [odd: (number | string)[], jobs: string[], more: number, started: number]
 >(
   "turn",
   { worker: "text", slots: "int", concurrency: "int", nonce: "text", limitMs: "int", limits: "text", poison: "int" },
@@ -28,6 +28,7 @@ export type Taken = {
   attempt: number;
   run: number;
   redeliveries: number;
+  started: number;
   deadline: number;
   created: number;
   payload: string;
@@ -38,6 +39,9 @@ export type Taken = {
 export type Settle = {
   id: JobId;
   token: string;
+  /** as the job was taken, if it is known: then a common job takes Redis less time to settle */
+  started?: number;
+  operation?: string;
   kind: "finish" | "fail" | "retry" | "redeliver" | "return";
   ttlMs: number;
   delayMs?: number;
@@ -68,38 +72,42 @@ export class Consumer {
   /** Settles and takes in one round trip; may be sent again after a lost reply. */
   async turn(service: ServiceName, settles: Settle[], ask: Ask) {
     const values: ScriptValue[] = [];
+    let before = "";
     for (const s of settles) {
-      const how = `${s.token} ${s.kind} ${s.ttlMs} `;
-      if (s.kind === "finish") {
-        const extra = s.type || s.sizeBytes !== undefined ? `${s.sizeBytes ?? ""} ${s.type ?? ""}` : "";
-        values.push(s.id, how + extra, s.timing ?? "", bytesOf(s.result));
-      } else values.push(s.id, how + Math.round(s.delayMs ?? 0), s.entry ?? "", s.error ?? "");
+      let how = `${s.token} ${s.kind} ${s.ttlMs} ${s.started ?? 0} ${s.operation ?? "-"} `;
+      if (s.kind !== "finish") how += Math.round(s.delayMs ?? 0);
+      else if (s.type || s.sizeBytes !== undefined) how += `${s.sizeBytes ?? ""} ${s.type ?? ""}`;
+      const text = how === before ? "" : how;
+      before = how;
+      if (s.kind === "finish") values.push(s.id, text, s.timing ?? "", bytesOf(s.result));
+      else values.push(s.id, text, s.entry ?? "", s.error ?? "");
     }
     const nonce = random62(8);
-    const [odd, texts, more] = await turnScript(
+    const [odd, texts, more, started] = await turnScript(
       this.redis,
       root(service),
       { ...ask, worker: this.worker, nonce, poison: POISON },
       values,
     );
     const verdicts = wordsOf<Verdict>(settles.length, odd);
-    const jobs = texts.map((text): Taken => {
-      const end = text.indexOf("\n");
-      const from = text.indexOf("\n", end + 1) + 1;
-      const [id, operation, attempt, run, redeliveries, deadline, created] = text.slice(0, end).split(" ");
-      return {
+    const jobs: Taken[] = [];
+    for (let i = 0; i < texts.length; i += 2) {
+      const [first = "", options = ""] = (texts[i] as string).split("\n", 2);
+      const [id, , created, operation, attempt, run, redeliveries, deadline] = first.split(" ");
+      jobs.push({
         id: id as JobId,
         token: `${attempt}.${this.worker}.${nonce}`,
         operation: operation as string,
         attempt: Number(attempt),
         run: Number(run),
         redeliveries: Number(redeliveries),
+        started,
         deadline: Number(deadline),
         created: Number(created),
-        payload: text.slice(from),
-        options: text.slice(end + 1, from - 1),
-      };
-    });
+        payload: texts[i + 1] as string,
+        options,
+      });
+    }
     return { verdicts, jobs, more };
   }
 
@@ -141,8 +149,8 @@ export class Consumer {
 
   /** The token and state that the record has now. */
   async token(service: ServiceName, id: JobId): Promise<{ token: string; state: string }> {
-    const [k, state] = await this.redis.hmget(keysOf(service).job(id), FIELD.start, FIELD.state);
-    return { token: parseStart(k)?.token ?? "", state: state ?? "" };
+    const head = parseHead(await this.redis.hget(keysOf(service).job(id), FIELD.head));
+    return { token: head?.start?.token ?? "", state: head?.state ?? "" };
   }
 
   /** Notes that the service cannot be reached, once. @returns since when, ms */

@@ -8,7 +8,7 @@ import {
   type JobId,
   type JobOptions,
   type JobRecord,
-  parseStart,
+  parseHead,
   revOf,
   type ServiceName,
   type State,
@@ -20,7 +20,7 @@ import { ANSWER_MS } from "./produce.ts";
 import { asFault, info, within } from "./redis.ts";
 import { watch } from "./wakes.ts";
 
-type CountsReply = [...numbers: number[], flat: string[]];
+type CountsReply = [...numbers: number[], counts: string[], open: string[]];
 const countsScript = script<Record<never, never>, CountsReply>("counts", {});
 
 /** One service in figures. Times in ms since 1970. */
@@ -81,7 +81,7 @@ export type Status = {
 };
 
 const STATUS_FIELDS = [
-  FIELD.state,
+  FIELD.head,
   FIELD.rev,
   FIELD.resultType,
   FIELD.resultSize,
@@ -89,12 +89,7 @@ const STATUS_FIELDS = [
   FIELD.progress,
   FIELD.message,
   FIELD.attempt,
-  FIELD.created,
-  FIELD.start,
-  FIELD.ended,
   FIELD.due,
-  FIELD.sequence,
-  FIELD.operation,
   FIELD.result, // the last: it may be large, and not everybody needs it
 ];
 
@@ -128,37 +123,38 @@ export class Inspector {
     const names = withResult ? STATUS_FIELDS : STATUS_FIELDS.slice(0, -1);
     const f = await this.ask(() => this.redis.hmget(key, ...names));
     const result = f[STATUS_FIELDS.length - 1] ?? undefined;
-    if (!f[0]) return undefined;
-    const state = f[0] as State;
+    const head = parseHead(f[0]);
+    if (!head) return undefined;
+    const { state, created, start, sequence, operation } = head;
     const ended = isTerminal(state);
-    const start = parseStart(f[9]);
     // bytes read as text have another length, so their size is asked for; JSON shows itself and needs none
     const size = f[2] && !f[3] && result ? await this.ask(() => this.redis.hstrlen(key, FIELD.result)) : numberOf(f[3]);
     return {
       id,
       state,
-      rev: revOf(state, f[1], start),
+      rev: revOf(head, f[1]),
       result: state === "finished" && !f[2] ? result : undefined,
       resultType: f[2] ?? "application/json",
       resultSize: size,
       error: ended ? json(f[4]) : undefined,
       progress: numberOf(f[5]),
       message: f[6] ?? undefined,
-      attempt: attemptsOf(state, f[7], start),
-      created: Number(f[8]),
+      attempt: attemptsOf(head, f[7]),
+      created,
       started: start?.started,
-      ended: ended ? numberOf(f[10]) : undefined,
-      due: state === "scheduled" ? numberOf(f[11]) : undefined,
-      sequence: Number(f[12]),
-      operation: f[13] as string,
+      ended: ended ? head.ended : undefined,
+      due: state === "scheduled" ? numberOf(f[8]) : undefined,
+      sequence,
+      operation,
     };
   }
 
   /** State and revision, for those who wait. @returns undefined when there is no such record */
   async glance(id: JobId): Promise<{ state: State; rev: number } | undefined> {
     const key = keysOf(serviceOf(id)).job(id);
-    const [state, rev, k] = await this.ask(() => this.redis.hmget(key, FIELD.state, FIELD.rev, FIELD.start));
-    return state ? { state: state as State, rev: revOf(state as State, rev, parseStart(k)) } : undefined;
+    const [h, rev] = await this.ask(() => this.redis.hmget(key, FIELD.head, FIELD.rev));
+    const head = parseHead(h);
+    return head && { state: head.state, rev: revOf(head, rev) };
   }
 
   /** As glance, and from now on each change of the record is published. */
@@ -180,47 +176,48 @@ export class Inspector {
   /** What GET /jobs/{id}/result needs. The bytes are there unless they lie in a file. */
   async result(id: JobId) {
     const key = keysOf(serviceOf(id)).job(id);
-    const names = [FIELD.state, FIELD.rev, FIELD.resultType, FIELD.resultSize, FIELD.error, FIELD.start, FIELD.result];
+    const names = [FIELD.head, FIELD.rev, FIELD.resultType, FIELD.resultSize, FIELD.error, FIELD.result];
     const f = await this.ask(() => this.redis.hmgetBuffer(key, ...names));
-    const [state, rev, type, size, error, k] = f.slice(0, 6).map((value) => value?.toString());
-    if (!state) return undefined;
-    const start = parseStart(k);
+    const [h, rev, type, size, error] = f.slice(0, 5).map((value) => value?.toString());
+    const head = parseHead(h);
+    if (!head) return undefined;
+    const { state, start } = head;
     return {
-      state: state as State,
-      rev: revOf(state as State, rev, start),
+      state,
+      rev: revOf(head, rev),
       type: type ?? "application/json",
       fileBytes: numberOf(size),
-      error: isTerminal(state as State) ? json<JobError>(error) : undefined,
+      error: isTerminal(state) ? json<JobError>(error) : undefined,
       token: start?.token ?? "",
-      bytes: f[6] ?? undefined,
+      bytes: f[5] ?? undefined,
     };
   }
 
   /** The whole record, result bytes and all. @returns undefined when there is none */
   async record(id: JobId): Promise<JobRecord | undefined> {
     const flat = await this.ask(() => this.redis.hgetallBuffer(keysOf(serviceOf(id)).job(id)));
-    if (!flat[FIELD.state]) return undefined;
     const text = (field: string) => flat[field]?.toString();
-    const state = text(FIELD.state) as State;
+    const head = parseHead(text(FIELD.head));
+    if (!head) return undefined;
+    const { state, start } = head;
     const log = (text(FIELD.log) ?? "").split("\n").flatMap((line) => json<Attempt>(line) ?? []);
-    const start = parseStart(text(FIELD.start));
-    const ended = isTerminal(state) ? numberOf(text(FIELD.ended)) : undefined;
+    const ended = isTerminal(state) ? head.ended : undefined;
     if (state === "finished" && start && ended !== undefined) {
       const { attempt, worker = "", started } = start;
       log.push({ attempt, worker, started, ended, outcome: "finished" });
     }
-    const timing = text(FIELD.timing)?.split(",");
+    const timing = head.timing?.split(",");
     const inline = flat[FIELD.result];
     return {
       id,
       service: serviceOf(id),
-      operation: text(FIELD.operation) as string,
+      operation: head.operation,
       state,
-      created: Number(text(FIELD.created)),
-      sequence: Number(text(FIELD.sequence)),
-      rev: revOf(state, text(FIELD.rev), start),
+      created: head.created,
+      sequence: head.sequence,
+      rev: revOf(head, text(FIELD.rev)),
       priority: Number(text(FIELD.priority) ?? 5),
-      attempt: attemptsOf(state, text(FIELD.attempt), start),
+      attempt: attemptsOf(head, text(FIELD.attempt)),
       redeliveries: Number(text(FIELD.redeliveries) ?? 0),
       run: Number(text(FIELD.run) ?? 0),
       payload: text(FIELD.payload),
@@ -247,9 +244,13 @@ export class Inspector {
   /** Counts of one service in constant time. */
   async counts(service: ServiceName): Promise<Counts> {
     const r = await this.ask(() => countsScript(this.redis, root(service), {}));
-    const flat = r[12] as unknown as string[];
     const totals = new Map<string, number>();
-    for (let i = 0; i < flat.length; i += 2) totals.set(flat[i] as string, Number(flat[i + 1]));
+    for (const flat of r.slice(12) as unknown as string[][]) {
+      for (let i = 0; i < flat.length; i += 2) {
+        const name = flat[i] as string;
+        if (name !== "minute") totals.set(name, (totals.get(name) ?? 0) + Number(flat[i + 1]));
+      }
+    }
     const n = r as unknown as number[];
     return {
       now: Number(n[0]),

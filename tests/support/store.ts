@@ -1,5 +1,5 @@
 /** The store's own classes over a real Redis, with the shorthands that its tests share. */
-import { FIELD, type JobId, newJobId, type ServiceName, serviceOf, type WorkerId } from "../../shared/jobs.ts";
+import { FIELD, type JobId, newJobId, parseHead, type ServiceName, serviceOf, type WorkerId } from "../../shared/jobs.ts";
 import { keysOf } from "../../shared/keys.ts";
 import type { Connection } from "../../shared/script.ts";
 import { type Ask, Consumer, type Settle, type Taken } from "../../shared/store/consume.ts";
@@ -108,10 +108,11 @@ export async function startStore(options: Record<string, string> = {}): Promise<
       return all;
     },
     field: (id, name) => client.hget(hash(id), FIELD[name]),
-    state: (id) => client.hget(hash(id), FIELD.state),
+    state: async (id) => parseHead(await client.hget(hash(id), FIELD.head))?.state ?? null,
     overrun: async (id, ms) => {
-      const [started, deadline, ...rest] = String(await client.hget(hash(id), FIELD.start)).split(" ");
-      return client.hset(hash(id), FIELD.start, [started, Number(deadline) - ms, ...rest].join(" "));
+      const head = String(await client.hget(hash(id), FIELD.head));
+      const moved = head.replace(/\|(\d+) (\d+) /, (_, started, deadline) => `|${started} ${Number(deadline) - ms} `);
+      return client.hset(hash(id), FIELD.head, moved);
     },
     ttl: (id) => client.pttl(hash(id)),
     counts: () => inspector.counts(SERVICE),

@@ -1,5 +1,5 @@
 --@use close
---@use attempt
+--@use head
 -- cancel: one job, as ../cancel.lua tells; the same words are its reply.
 -- Strikes an id from a sorted set, or from what an empty has taken of it.
 local function strike(id, key, kind, counter)
@@ -15,15 +15,17 @@ end
 
 local function cancel(id, ttl)
   local job = K.job .. id
-  local f = call('HMGET', job, 's', 'v', 'x', 'w', 'ef', 'tt', 'k')
-  local state = f[1]
+  local f = call('HMGET', job, 'h', 'v', 'x', 'w', 'ef', 'tt')
+  local h = head_of(f[1])
+  local state = h.state
   if not state then return 'gone' end
   if state == 'canceled' then return 'canceled' end
   if state == 'finished' or state == 'failed' then return 'ended' end
-  local rec = { x = f[3], w = f[4], ef = f[5], tt = f[6] }
+  local rec = { h = h, x = f[3], w = f[4], ef = f[5], tt = f[6] }
   if state == 'started' then
     if not f[3] then
-      call('HSET', job, 'x', stamp, 'v', rev_of(state, f[2], f[7]) + 1, 'z', 1)
+      h.more = 1
+      call('HSET', job, 'h', head_text(h), 'x', stamp, 'v', rev_of(h, f[2]) + 1)
       call('SADD', K.cancels, id)
     end
     call('PUBLISH', 'lh:cancels', id)

@@ -1,7 +1,10 @@
 --@use tally
 --@use batch
+--@use head
 -- close: makes a record terminal, with whatever else is to be written.
--- rec holds the fields tt, x, w, ef, as far as the record has them. The end raises the revision by being one (attempt.lua).
+-- rec holds the fields tt, x, w, ef, as far as the record has them, and the head: h, with timing if there is one, or the
+-- text that it becomes. rec.key: the record's, where it is known.
+-- The end raises the revision by being one (head.lua).
 -- I6: state and TTL change in one step. The end's effects for elsewhere go to the outbox in the same step.
 -- I1: a script that closes calls write_ends() at its end; all that ended then enters its index with one command.
 local CANCELED = '{"code":"canceled","message":"canceled by request","retryable":false}'
@@ -12,8 +15,12 @@ local function write_ends()
 end
 
 local function close(id, rec, state, ttl, ...)
-  local job = K.job .. id
-  call('HSET', job, 's', state, 'e', stamp, ...)
+  local job, head = rec.key or K.job .. id, rec.text
+  if not head then
+    rec.h.state, rec.h.ended = state, rec.timing and stamp .. ' ' .. rec.timing or stamp
+    head = head_text(rec.h)
+  end
+  call('HSET', job, 'h', head, ...)
   local calls = rec.ef and string.find(rec.ef, 'c', 1, true)
   -- a callback needs something to send, so such a record lives for an hour at least
   call('PEXPIRE', job, calls and math.max(rec.tt or ttl, 3600000) or rec.tt or ttl)

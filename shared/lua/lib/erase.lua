@@ -1,12 +1,13 @@
---@use base
+--@use head
 -- erase: one job, as ../erase.lua tells; the same words are its reply.
 local function erase(id)
   local job = K.job .. id
-  local f = call('HMGET', job, 's', 'l', 'rf')
-  if not f[1] then return 'gone' end
-  if f[1] ~= 'finished' and f[1] ~= 'failed' and f[1] ~= 'canceled' then return 'running' end
+  local f = call('HMGET', job, 'h', 'l', 'rf')
+  local state = head_of(f[1]).state
+  if not state then return 'gone' end
+  if not TERMINAL[state] then return 'running' end
   if f[2] then return 'listed' end
   call('DEL', job)
-  if not f[3] then call('ZREM', K.ended .. f[1], id) end
+  if not f[3] then call('ZREM', K.ended .. state, id) end
   return 'ok'
 end

@@ -1,4 +1,4 @@
---@use base
+--@use head
 -- push: puts a queued id where a worker takes it from.
 -- Invariants: an id stands at most once over all lists (I7), so call it only for an id that stands in none;
 -- a push that finds the list empty goes to the list whatever its priority, so that a blocked BLMOVE wakes;
@@ -16,10 +16,11 @@ local function push(id, pri, seq, near)
   end
   if near and not pri then
     local tail = call('LINDEX', list, -1)
-    local f = tail and call('HMGET', K.job .. tail, 's', 'pri', 'n')
-    if f and f[1] == 'queued' and f[2] then
+    local f = tail and call('HMGET', K.job .. tail, 'h', 'pri')
+    local h = head_of(f and f[1])
+    if h.state == 'queued' and f[2] then
       call('RPOP', list)
-      to_backlog(tail, f[2], f[3])
+      to_backlog(tail, f[2], h.n)
     end
   end
   call(near and 'RPUSH' or 'LPUSH', list, id)

@@ -10,13 +10,10 @@ local function more_of(at)
   return cjson.decode(text)
 end
 
--- `z` marks a record that has more than these fields: where it is missing, nobody looks for the rest. Whoever adds options,
--- effects, a waiter, a cancel or an earlier attempt to a record sets it in the same step.
 local function write_record(at, more, state, n)
-  if more == NONE then
-    return call('HSET', K.job .. ARGV[at], 's', state, 'op', ARGV[at + 1], 'c', stamp, 'n', text(n), 'p', ARGV[at + 2])
-  end
-  local f = { 's', state, 'op', ARGV[at + 1], 'c', stamp, 'n', text(n), 'z', 1 }
+  local head = text(n) .. ' ' .. stamp .. ' ' .. ARGV[at + 1]
+  if more == NONE and state == 'queued' then return call('HSET', K.job .. ARGV[at], 'h', head, 'p', ARGV[at + 2]) end
+  local f = { 'h', state .. ' 1 ' .. head }
   if more.due and more.due <= now then more.due = nil end
   for _, name in ipairs(RARE) do
     local value = more[name]
