@@ -68,8 +68,8 @@ export const SERVICE_KEYS = {
   misses: ["set", "misses:"],
   /** by minute "m<epoch minute>" and hour "h<epoch hour>": counters and histograms, TTL */
   stats: ["hash", "stats:"],
-  /** the same of the minute that is open, and which one that is; not yet part of stats and of the totals in counts */
-  tally: ["hash", "tally"],
+  /** what scripts counted and nobody has added to stats and counts yet, a text a script */
+  tally: ["list", "tally"],
   /** seq, head, ghosts, condemned, running totals since the start, mean duration by operation */
   counts: ["hash", "counts"],
   /** the record */

@@ -15,6 +15,7 @@ import { setImmediate } from "node:timers";
 import { backoffMs, call, type Outcome } from "./call.ts";
 import type { JobError } from "./faults.ts";
 import type { JobId, JobOptions, ServiceName } from "./jobs.ts";
+import { type Parked, Parking } from "./parking.ts";
 import type { Operation } from "./services.ts";
 import { MOST_INLINE, type Run, type SettleSettings, Settles } from "./settle.ts";
 import { type Consumer, MORE, type Settle, type Taken } from "./store/consume.ts";
@@ -34,9 +35,6 @@ export class Lane {
   quiet = false;
   /** takes nothing because Redis is nearly full */
   held = false;
-  parked: { since: number; reason: string; probes: number } | undefined;
-  /** the service has answered since the lane began, or was last parked */
-  private proven = false;
   private done: Settle[] = [];
   /** the queue may hold jobs: ask; otherwise the blocker waits for them */
   private hungry = true;
@@ -51,6 +49,7 @@ export class Lane {
   private missing = new Set<JobId>();
   private readonly limits: string;
   private readonly settles: Settles;
+  private readonly parking: Parking;
 
   constructor(
     readonly service: ServiceName,
@@ -61,12 +60,21 @@ export class Lane {
     private readonly log: (line: string) => void,
   ) {
     this.settles = new Settles(consumer.worker, settings, log);
+    this.parking = new Parking(service, consumer, settings.parkLimitMs, log, () => {
+      this.hungry = true;
+      this.nudge();
+    });
     this.limits = [...ops.values()].map((op) => `${op.name}=${op.timeoutMs}`).join(" ");
   }
 
   /** Jobs that it may hold: one less while BLMOVE may bring one, unless that one is here already. */
   private get room(): number {
     return this.settings.slots - (this.blocking && !this.stray ? 1 : 0);
+  }
+
+  /** why it takes nothing: the service refuses connections */
+  get parked(): Parked | undefined {
+    return this.parking.parked;
   }
 
   private get taking(): boolean {
@@ -183,7 +191,7 @@ export class Lane {
           retry500: op.retry500,
           freshConnection: op.onOrphan !== "retry",
         });
-        if (outcome.kind !== "refused" && outcome.kind !== "aborted") this.reached();
+        if (outcome.kind !== "refused" && outcome.kind !== "aborted") this.parking.reached();
         const made = this.settleOf(run, op, options, outcome);
         settle = made instanceof Promise ? await made : made; // most are made at once: no further step of the event loop
       } else {
@@ -222,67 +230,13 @@ export class Lane {
   }
 
   private async refused(run: Run, op: Operation, error: JobError): Promise<Settle> {
-    this.park(error.message, op);
-    if (!(await this.givenUp(run.job))) return this.returned(run);
+    this.parking.park(error.message, op);
+    if (!(await this.parking.givenUp(run.job))) return this.returned(run);
     return this.settles.failed(run, { ...error, code: "service_unreachable", retryable: false });
   }
 
   private returned({ job: { id, token } }: Run, entry = ""): Settle {
     return { id, token, kind: "return", ttlMs: this.settings.failureTtlMs, entry };
-  }
-
-  /** The service refuses connections: take nothing, probe with backoff, resume by itself. */
-  private park(reason: string, op: Operation): void {
-    if (this.parked || this.stopped) return;
-    this.parked = { since: Date.now(), reason, probes: 0 };
-    this.proven = false;
-    this.log(`${this.service}: parked, ${reason}`);
-    void this.consumer.parked(this.service).catch(() => {});
-    void this.probe(op);
-  }
-
-  private async probe(op: Operation): Promise<void> {
-    while (this.parked && !this.stopped) {
-      await sleep(backoffMs(++this.parked.probes, 1_000, 30_000) + 250);
-      if (!this.parked || this.stopped) return;
-      try {
-        const response = await fetch(`${op.url}/health`, { signal: AbortSignal.timeout(5_000), redirect: "manual" });
-        await response.body?.cancel();
-        this.unpark(true); // any answer at all: it listens again
-      } catch {
-        // Jobs that have waited for longer than PARK_LIMIT are taken to be failed: one probing job at a time.
-        if (await this.limitPassed().catch(() => false)) this.unpark(false);
-      }
-    }
-  }
-
-  /** The service answered. The first time it also ends what a worker noted that died while it was parked. */
-  private reached(): void {
-    if (this.parked) this.unpark(true);
-    else if (!this.proven) void this.consumer.unparked(this.service).catch(() => {});
-    this.proven = true;
-  }
-
-  /** @param reachable  false when only jobs that are due to fail are to be taken */
-  private unpark(reachable: boolean): void {
-    if (!this.parked) return;
-    if (reachable) {
-      this.log(`${this.service}: resumes`);
-      void this.consumer.unparked(this.service).catch(() => {});
-    }
-    this.parked = undefined;
-    this.hungry = true;
-    this.nudge();
-  }
-
-  private async limitPassed(): Promise<boolean> {
-    return Date.now() - (await this.consumer.parked(this.service)) > this.settings.parkLimitMs;
-  }
-
-  /** Whether a refused job has been refused for PARK_LIMIT. */
-  private async givenUp(job: Taken): Promise<boolean> {
-    if (Date.now() - job.created <= this.settings.parkLimitMs) return false;
-    return this.limitPassed().catch(() => false);
   }
 
   /**
@@ -353,6 +307,7 @@ export class Lane {
   stop(now: boolean): void {
     this.quiet = true;
     this.stopped = true;
+    this.parking.stop();
     if (now) {
       for (const run of this.running.values()) {
         run.why ??= "drain";

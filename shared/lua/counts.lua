@@ -1,12 +1,15 @@
+--@flags allow-oom
 --@use head
+--@use fold
 -- counts: the state of one service in constant time, for /health, the dashboard and estimates.
 --
 -- KEYS[1] root
 --
 -- reply { now, queued, scheduled, started, finished, failed, canceled, paused (0|1), oldest (ms since 1970 when it joined, 0 = none),
---         seq, head, workers, counts (flat HGETALL), open (the same: counts of the minute that is open, to be added) }
+--         seq, head, workers, counts (flat HGETALL) }
 -- Nothing is scanned: a length a state, and a cardinality a worker (I1's count of what is held). What an empty took away
 -- (counts.condemned) is queued or scheduled until purge has canceled it, as its hash says.
+fold()
 local counts = call('HGETALL', K.counts)
 local of = { ghosts = 0, seq = 0, head = 0, condemned = 0, condemnedlater = 0 }
 for i = 1, #counts, 2 do
@@ -30,4 +33,4 @@ local queued = call('LLEN', K.ready) + call('LLEN', K.shelf) + call('ZCARD', K.b
   - of.ghosts
 return { now, math.max(0, queued), call('ZCARD', K.scheduled) + of.condemnedlater, started, call('ZCARD', K.ended .. 'finished'),
   call('ZCARD', K.ended .. 'failed'), call('ZCARD', K.ended .. 'canceled'), call('EXISTS', K.paused), oldest, of.seq,
-  of.head, #workers, counts, call('HGETALL', K.tally) }
+  of.head, #workers, counts }

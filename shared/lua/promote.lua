@@ -1,7 +1,8 @@
 --@flags allow-oom
 --@use push
+--@use fold
 --@use head
--- promote: queues scheduled jobs that are due, at most 100 a call.
+-- promote: queues scheduled jobs that are due, at most 100 a call, and folds what was counted.
 --
 -- KEYS[1] root
 --
@@ -25,4 +26,5 @@ for _, id in ipairs(due) do
 end
 if #due > 0 then call('ZREM', K.scheduled, unpack(due)) end
 local next = call('ZRANGE', K.scheduled, 0, 0, 'WITHSCORES')
+fold()
 return { #due, next[2] and math.max(0, next[2] - now) or -1 }

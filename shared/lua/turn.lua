@@ -39,7 +39,6 @@
 -- loses one.
 local held = K.held .. worker
 local odd, leaving = {}, {}
-local runs, ran = {}, {} -- by operation: ms of the runs that end here, and how many
 local NONE = {}
 local common = {} -- what close is told of a job that has nothing beside its head
 
@@ -59,10 +58,7 @@ local function again(job, delay, near, ...)
 end
 
 local function finish(id, job, op, began, how, body)
-  local run = now - began
-  observe('r', run)
-  runs[op] = (runs[op] or 0) + run
-  ran[op] = (ran[op] or 0) + 1
+  observe(op, now - began)
   if how.extra == '' then return close(id, job, 'finished', how.ttl, 'r', body) end
   local size, type = string.match(how.extra, '^(%d*) (.*)$')
   local set = size ~= '' and { 'rf', size } or { 'r', body }
@@ -151,14 +147,6 @@ for at = rest, #ARGV, 4 do
   if verdict ~= 'ok' then odd[#odd + 1], odd[#odd + 2] = index, verdict end
 end
 if #leaving > 0 then call('SREM', held, unpack(leaving)) end
-local known = {} -- what goes to counts with one command
-for op, n in pairs(ran) do
-  -- a mean that forgets: after n more runs the old one weighs 0.9^n
-  local old = tonumber(call('HGET', K.counts, 'mean:' .. op))
-  local mean, keep = runs[op] / n, 0.9 ^ n
-  known[#known + 1] = 'mean:' .. op
-  known[#known + 1] = text(math.floor(old and old * keep + mean * (1 - keep) or mean))
-end
 
 -- Take.
 local limitOf = {}
@@ -223,7 +211,7 @@ local function start_other(id, key, h, payload, others)
   h.start = stamp .. ' ' .. deadline .. ' ' .. text(rev_of(h, f[9]) + 1) .. ' ' .. attempt .. takes
   h.state = 'started'
   call('HSET', key, 'h', head_text(h))
-  if attempt == '1' and not f[6] and not f[7] then observe('w', now - (f[8] or h.created)) end
+  if attempt == '1' and not f[6] and not f[7] then observe(':wait', now - (f[8] or h.created)) end
   if f[4] then call('PUBLISH', 'lh:events', id) end
   took(id, id .. ' ' .. h.n .. ' ' .. h.created .. ' ' .. h.op .. ' ' .. attempt .. ' ' .. (f[6] or '0') .. ' ' .. (f[7] or '0') .. ' '
     .. deadline .. (f[3] and '\n' .. f[3] or ''), payload)
@@ -246,7 +234,7 @@ local function start(id, others)
     alikes[like] = alike
   end
   call('HSET', key, 'h', was .. alike.start)
-  observe('w', alike.wait)
+  observe(':wait', alike.wait)
   took(id, id .. ' ' .. was .. alike.told, f[2])
   head = was
 end
@@ -274,9 +262,8 @@ while room > 0 and not stopped and slots > 0 and looks > 0 do
 end
 if #started > 0 then
   call('SADD', held, unpack(started))
-  if head then known[#known + 1], known[#known + 2] = 'head', string.match(head, '^%d+') end
+  if head then call('HSET', K.counts, 'head', string.match(head, '^%d+')) end
 end
-if #known > 0 then call('HSET', K.counts, unpack(known)) end
 if more == 0 and (call('LLEN', K.ready) > 0 or call('ZCARD', K.backlog) > 0) then more = 1 end
 write_ends()
 write_tally()

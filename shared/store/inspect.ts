@@ -20,7 +20,7 @@ import { ANSWER_MS } from "./produce.ts";
 import { asFault, info, within } from "./redis.ts";
 import { watch } from "./wakes.ts";
 
-type CountsReply = [...numbers: number[], counts: string[], open: string[]];
+type CountsReply = [...numbers: number[], flat: string[]];
 const countsScript = script<Record<never, never>, CountsReply>("counts", {});
 
 /** One service in figures. Times in ms since 1970. */
@@ -244,13 +244,9 @@ export class Inspector {
   /** Counts of one service in constant time. */
   async counts(service: ServiceName): Promise<Counts> {
     const r = await this.ask(() => countsScript(this.redis, root(service), {}));
+    const flat = r[12] as unknown as string[];
     const totals = new Map<string, number>();
-    for (const flat of r.slice(12) as unknown as string[][]) {
-      for (let i = 0; i < flat.length; i += 2) {
-        const name = flat[i] as string;
-        if (name !== "minute") totals.set(name, (totals.get(name) ?? 0) + Number(flat[i + 1]));
-      }
-    }
+    for (let i = 0; i < flat.length; i += 2) totals.set(flat[i] as string, Number(flat[i + 1]));
     const n = r as unknown as number[];
     return {
       now: Number(n[0]),

@@ -1,5 +1,13 @@
 /** The store's own classes over a real Redis, with the shorthands that its tests share. */
-import { FIELD, type JobId, newJobId, parseHead, type ServiceName, serviceOf, type WorkerId } from "../../shared/jobs.ts";
+import {
+  FIELD,
+  type JobId,
+  newJobId,
+  parseHead,
+  type ServiceName,
+  serviceOf,
+  type WorkerId,
+} from "../../shared/jobs.ts";
 import { keysOf } from "../../shared/keys.ts";
 import type { Connection } from "../../shared/script.ts";
 import { type Ask, Consumer, type Settle, type Taken } from "../../shared/store/consume.ts";
