@@ -39,7 +39,8 @@ describe("store", () => {
     }));
   const batches = (settings: Partial<typeof SETTINGS> = {}) => new Batches(redis, { ...SETTINGS, ...settings });
   const view = () => new BatchView(redis);
-  const keysLeft = async () => (await server.client.keys("*")).filter((key) => !/:(counts|stats:.*)$/.test(key)).sort();
+  const keysLeft = async () =>
+    (await server.client.keys("*")).filter((key) => !/:(counts|tally|stats:.*)$/.test(key)).sort();
   /** Where I1 says each member may be. */
   const places = async (ids: JobId[]) => {
     const lists = await Promise.all(

@@ -78,7 +78,7 @@ describe("POST /jobs", () => {
   });
 
   test("one bad item refuses all of it, and every fault names its item", async () => {
-    const count = async () => Number(await stack.redis.client.hget("lh:{work}:counts", "submitted"));
+    const count = async () => Number(await stack.redis.client.hget("lh:{work}:counts", "seq"));
     const before = await count();
     const [status, problem] = await send([
       job(),

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { existsSync, readdirSync } from "node:fs";
 import { connect } from "node:net";
+import { parseHead } from "../shared/jobs.ts";
 import { freePort } from "./support/redis.ts";
 import { type Stack, startStack, until } from "./support/stack.ts";
 
@@ -171,8 +172,7 @@ test("events: changes of state and progress in order, id = rev, ends after the t
   expect(response.headers.get("content-type")).toStartWith("text/event-stream");
   const reading = events(response);
   await until(() => stack.service.byJob(id).length === 1);
-  const start = await stack.redis.client.hget(`lh:{work}:job:${id}`, "k");
-  const token = start?.split(" ").at(-1);
+  const token = parseHead(await stack.redis.client.hget(`lh:{work}:job:${id}`, "h"))?.start?.token;
   const noted = await stack.post(`/jobs/${id}/progress?t=${token}`, { progress: 0.4 });
   expect(noted.status).toBe(200);
   const { all, text } = await reading;

@@ -35,7 +35,7 @@ for _, batch in ipairs(redis.call('ZRANGE', at .. 'staged', 0, -1)) do
   place('stage ' .. batch, redis.call('LRANGE', at .. 'stage:' .. batch, 0, -1))
 end
 for _, id in ipairs(ARGV) do
-  local w = string.match(redis.call('HGET', at .. 'job:' .. id, 'k') or '', ' %d+%.(%w+)%.%w+$')
+  local w = string.match(redis.call('HGET', at .. 'job:' .. id, 'h') or '', '|%d+ %d+ %d+ %d+%.(%w+)%.%w+')
   if w then workers[w] = true end
 end
 for w in pairs(workers) do
@@ -45,8 +45,11 @@ end
 local records = {}
 for i, id in ipairs(order) do
   local key = at .. 'job:' .. id
-  local f = redis.call('HMGET', key, 's', 'k', 'a', 'd', 'v', 'g', 'x', 'l', 'e')
-  local rev, token, attempt = string.match(f[2] or '', '^%d+ %d+ (%d+) ((%d+)%..*)$')
+  local f = redis.call('HMGET', key, 'h', 'h', 'a', 'd', 'v', 'g', 'x', 'l')
+  local state, bars = string.match(f[1] or '', '^(%l+) '), select(2, string.gsub(f[1] or '', '|', ''))
+  f[1] = f[1] and (state or ({ [0] = 'queued', 'started', 'finished' })[bars])
+  local rev, token, attempt = string.match(f[2] or '', '|%d+ %d+ (%d+) ((%d+)%.[^|]*)')
+  f[9] = string.match(f[2] or '', '|[^|]*|(%d+)')
   f[2] = token and string.sub(token, -1) ~= '.' and token -- "1." is none
   f[5] = math.max(tonumber(f[5]) or 0, tonumber(rev) or 0)
   if f[1] == 'started' or f[1] == 'finished' or f[1] == 'failed' then f[3] = attempt end

@@ -1,5 +1,6 @@
 /** After the last fault: does every worker work? A lane that sleeps for ever loses nothing while others are awake. */
 import type { Redis } from "ioredis";
+import { parseHead } from "../../shared/jobs.ts";
 import { until } from "../support/stack.ts";
 import type { Checker } from "./checker.ts";
 import { SERVICE, type World } from "./world.ts";
@@ -28,8 +29,8 @@ export async function probe(world: World, redis: Redis, checker: Checker): Promi
       const id = /worker (\w+): ready/.exec(worker.process.output())?.[1];
       if ((await redis.scard(`lh:{${SERVICE}}:held:${id}`)) > 0) sleepers.delete(worker);
     }
-    const states = await Promise.all(ids.map((id) => redis.hget(`lh:{${SERVICE}}:job:${id}`, "s")));
-    return states.every((state) => state === "finished");
+    const states = await Promise.all(ids.map((id) => redis.hget(`lh:{${SERVICE}}:job:${id}`, "h")));
+    return states.every((head) => parseHead(head)?.state === "finished");
   };
   await until(ended, 30_000).catch(() => checker.tell("the last jobs did not all finish", ids.join(" ")));
   for (const { name, process } of sleepers) checker.tell("a lane sleeps", `${name} took nothing:\n${process.output()}`);

@@ -1,5 +1,6 @@
 /** The end of a run: what was promised against what is there, as a table. */
 import type { Redis } from "ioredis";
+import { parseHead } from "../../shared/jobs.ts";
 import type { Checker } from "./checker.ts";
 import type { Ledger } from "./clients.ts";
 import { type Havoc, redisKills } from "./faults.ts";
@@ -33,15 +34,17 @@ export async function verdict(world: World, ledger: Ledger, checker: Checker, re
   } while (cursor !== "0");
   for (let i = 0; i < keys.length; i += 1_000) {
     const slice = keys.slice(i, i + 1_000);
-    const rows = await Promise.all(slice.map((key) => redis.hmget(key, "s", "p", "r", "err", "d", "k")));
-    rows.forEach(([state, payload, result, error, redeliveries, start], k) => {
+    const rows = await Promise.all(slice.map((key) => redis.hmget(key, "h", "p", "r", "err", "d")));
+    rows.forEach(([h, payload, result, error, redeliveries], k) => {
+      const head = parseHead(h);
+      const state = head?.state;
       const id = (slice[k] as string).slice(`lh:{${SERVICE}}:job:`.length);
       const { n } = JSON.parse(payload ?? "{}") as { n: number };
       byN.set(n, [...(byN.get(n) ?? []), id]);
       count(states, state ?? "none");
       const calls = world.service.calls.get(id) ?? [];
       if (state === "finished") {
-        const token = start?.split(" ").at(-1);
+        const token = head?.start?.token;
         const answer = JSON.parse(result ?? "{}") as { id?: string; n?: number; token?: string };
         if (answer.id !== id || answer.n !== n) wrong(`${id} finished with the answer of another: ${result}`);
         if (answer.token !== token) wrong(`I4 ${id} is of ${token}, but has the answer of ${answer.token}`);

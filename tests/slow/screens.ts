@@ -150,8 +150,9 @@ for (const [i, id] of running.entries()) {
       headers: { "content-type": "application/json" },
     });
   const key = keysOf(serviceName("ifcconvert")).job(id as never);
-  const [, ...rest] = String(await redis.hget(key, "k")).split(" ");
-  await redis.hset(key, "k", [Date.now() - 60_000 * (i + 1), ...rest].join(" "), "c", Date.now() - 70_000 * (i + 1));
+  const head = String(await redis.hget(key, "h"));
+  const [created, started] = [Date.now() - 70_000 * (i + 1), Date.now() - 60_000 * (i + 1)];
+  await redis.hset(key, "h", head.replace(/(\d+) \d+ (\S+)\|\d+ /, `$1 ${created} $2|${started} `));
 }
 await stack.post("/queues/ifc5d/pause", undefined, KEY);
 await many(2, () => post("calculate-qtos", { input_file: "tower.ifc" }));
