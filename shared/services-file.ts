@@ -5,17 +5,16 @@ import { NAME } from "./jobs.ts";
 import { type Operation, operation } from "./services.ts";
 import { durationMs, MAX_DURATION_MS } from "./units.ts";
 
-/** First parts of the gateway's own routes: an operation there would hide them. */
-const RESERVED = new Set(
-  "jobs batches schedules queues workers health livez readyz metrics autoscale docs openapi.json upload download download-from-url create_download_link list_directories".split(
-    " ",
-  ),
-);
+/** First parts of the gateway's own routes, whatever their method: an operation there would hide them. */
+export const RESERVED: ReadonlySet<string> = new Set([
+  ...["jobs", "batches", "schedules", "queues", "workers", "alerts", "audit"],
+  ...["health", "livez", "readyz", "metrics", "autoscale", "docs", "openapi.json"],
+  ...["upload", "download", "download-from-url", "create_download_link", "list_directories"],
+]);
 
 const route = z
   .string()
-  .regex(/^(?:\/[\w.~-]+)+$/, "must look like /thumbnail: parts of letters, digits and _ . ~ -, no parameters")
-  .refine((text) => !RESERVED.has(text.split("/")[1] as string), "is one of the gateway's own routes");
+  .regex(/^(?:\/[\w.~-]+)+$/, "must look like /thumbnail: parts of letters, digits and _ . ~ -, no parameters");
 
 const serviceFile = z.object({
   operations: z.record(
@@ -106,7 +105,13 @@ export function withServicesFile(builtIn: Operation[], name: string, mistakes: s
     const set = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
     const start =
       base ?? operation({ name: key, service: key, route: `/${key}`, path: `/${key}`, summary: key, schema });
-    all.set(key, { ...start, ...set, schema });
+    const op = { ...start, ...set, schema };
+    // of what comes out: a name alone makes a route too
+    if (RESERVED.has(op.route.split("/")[1] as string)) {
+      const told = entry.route === undefined ? `is ${op.route} if left out` : `is ${op.route}`;
+      mistakes.push(`SERVICES.operations.${key}.route: ${told}, one of the gateway's own routes; set another`);
+    }
+    all.set(key, op);
   }
   return [...all.values()];
 }

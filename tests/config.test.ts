@@ -3,7 +3,10 @@ import { afterAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { assemble, gatewayApp } from "../gateway.ts";
 import { ConfigError, readConfig } from "../shared/config.ts";
+import { RESERVED } from "../shared/services-file.ts";
+import { connect } from "../shared/store/redis.ts";
 import { durationMs, sizeBytes } from "../shared/units.ts";
 
 const dir = mkdtempSync(join(tmpdir(), "longhaul-config-"));
@@ -271,6 +274,24 @@ test("SERVICES: a route may not hide one of the gateway's own", () => {
   for (const route of ["/jobs", "/jobs/:id/cancel", "/health", "/livez", "/x/*"]) {
     expect([route, mistakes(withFile({ a: { url: "http://a", route } })).length > 0]).toEqual([route, true]);
   }
+});
+
+test("SERVICES: an operation's name alone may not hide one either: each first part of a real route is reserved", () => {
+  for (const name of ["jobs", "batches", "health", "audit", "alerts", "upload", "docs"]) {
+    const told = mistakes(withFile({ [name]: { url: "http://a" } }));
+    expect(told).toEqual([expect.stringContaining(`SERVICES.operations.${name}.route: is /${name} if left out`)]);
+    expect(mistakes(withFile({ [name]: { url: "http://a", route: `/my-${name}` } }))).toEqual([]);
+  }
+  const config = readConfig({});
+  const redis = connect("redis://127.0.0.1:9", "request", "never-asked");
+  const app = gatewayApp(assemble(config, redis));
+  redis.disconnect();
+  const first = (path: string) => path.split("/")[1] as string;
+  // GET /ifc2json/… stands beside the operation of that name
+  const operations = new Set(config.registry.operations.map((op) => first(op.route)));
+  const own = new Set(app.routes.map(({ path }) => first(path)).filter((part) => part && !operations.has(part)));
+  const later = "schedules"; // contract.md keeps it free
+  expect([...own, later].sort()).toEqual([...RESERVED].sort());
 });
 
 test("alerts: shares, durations and an address of the operator's own; a user or a password in it is refused", () => {
