@@ -18,6 +18,7 @@ import {
   unchanged,
 } from "./shared/app.ts";
 import { guard, isLoopback } from "./shared/auth.ts";
+import { tellAway } from "./shared/away.ts";
 import { History } from "./shared/board/history.ts";
 import { everywhere } from "./shared/clocks/index.ts";
 import { type Config, ConfigError, readConfig } from "./shared/config.ts";
@@ -187,6 +188,7 @@ async function main(): Promise<void> {
     );
   }
   const redis = connect(config.redisUrl, "request", "longhaul-gateway");
+  tellAway(redis, config.redisUrl, console.log);
   let warnings: string[] = [];
   // Checked each time a connection is ready: Redis may be away now, and another one may come back.
   redis.on("ready", () => {
