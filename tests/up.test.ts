@@ -98,12 +98,15 @@ async function expectNothingLeft(env: Record<string, string>): Promise<void> {
   expect(existsSync(join(env.DATA_DIR as string, "up.lock"))).toBe(false);
 }
 
-/** Does what it prints for people to paste, and returns the last status. */
-async function tryIt(run: Process): Promise<{ job_id: string; status: string }> {
-  const script = /^id=[\s\S]*?done$/m.exec(run.output())?.[0] as string;
-  const shell = Bun.spawn(["sh", "-c", script], { stdout: "pipe" });
+/** Does what it prints for people to paste. @returns what that shows */
+async function paste(run: Process, env: Record<string, string> = {}): Promise<string> {
+  const script = /^told=[\s\S]*?done$/m.exec(run.output())?.[0] as string;
+  const shell = Bun.spawn(["sh", "-c", script], { stdout: "pipe", env: { ...process.env, ...env } });
+  const late = setTimeout(() => shell.kill("SIGKILL"), 20_000);
   const shown = await new Response(shell.stdout).text();
-  return JSON.parse(shown.slice(shown.lastIndexOf('{"job_id"')));
+  clearTimeout(late);
+  expect(shell.signalCode).toBeNull();
+  return shown;
 }
 
 test("a fresh copy starts, its curl makes a GLB, crashes are repaired, the data outlives it", async () => {
@@ -112,7 +115,8 @@ test("a fresh copy starts, its curl makes a GLB, crashes are repaired, the data 
   await ready(run);
   expect(run.output()).toContain(`http://127.0.0.1:${env.PORT}`);
   expect(run.output()).toContain(`http://127.0.0.1:${env.DASHBOARD_PORT}`);
-  const job = await tryIt(run);
+  const shown = await paste(run);
+  const job = JSON.parse(shown.slice(shown.lastIndexOf('{"job_id"')));
   expect(job.status).toBe("finished");
   expect(readFileSync(join(home, "first/output/converted/house.glb")).toString("latin1", 0, 4)).toBe("glTF");
 
@@ -155,6 +159,18 @@ test("two run beside each other; kill -9 of one leaves nothing, and the next sta
   expect(await Promise.all([next.exited, second.exited])).toEqual([0, 0]);
   await expectNothingLeft(one);
   await expectNothingLeft(other);
+}, 90_000);
+
+test("what it prints for people to paste ends when the key is wrong, and shows the answer", async () => {
+  const env = await settings("keys", { API_KEYS: "right-key-1" });
+  const run = up(env);
+  await ready(run);
+  const shown = await paste(run, { API_KEY: "wrong-key-1" });
+  expect(shown.trim().split("\n")).toHaveLength(1);
+  expect(JSON.parse(shown)).toMatchObject({ status: 403, code: "wrong_key" });
+  expect(await paste(run, { API_KEY: "right-key-1" })).toContain('"status":"finished"');
+  run.kill("SIGTERM");
+  expect(await run.exited).toBe(0);
 }, 90_000);
 
 test("a busy port: names the port and the variable, starts nothing", async () => {
