@@ -27,6 +27,7 @@ import { health } from "./shared/health.ts";
 import type { JobId } from "./shared/jobs.ts";
 import { parseJson } from "./shared/json.ts";
 import { answers } from "./shared/metrics.ts";
+import { nearest } from "./shared/nearest.ts";
 import { problem } from "./shared/problem.ts";
 import { repeat } from "./shared/repeat.ts";
 import { dashboard, edge, routes } from "./shared/routes/index.ts";
@@ -84,7 +85,7 @@ export function gatewayApp(gateway: Gateway, warnings: () => string[] = () => []
   app.notFound((c) => {
     const path = URL.canParse(c.req.url) ? new URL(c.req.url).pathname : c.req.path;
     return problem(
-      new Fault("unknown_route", `There is no ${c.req.method} ${path.slice(0, 200)}.${nearest(c.req.method, path)}`),
+      new Fault("unknown_route", `There is no ${c.req.method} ${path.slice(0, 200)}.${hint(c.req.method, path)}`),
       path,
     );
   });
@@ -132,29 +133,11 @@ export function gatewayApp(gateway: Gateway, warnings: () => string[] = () => []
     throw new Fault("wrong_state", `Job ${id} changes too fast to be requeued; try again.`);
   }
 
-  function nearest(method: string, path: string): string {
-    const known = [...new Set(app.routes.filter((r) => r.method === method).map((r) => r.path))];
-    const best = known.map((route) => ({ route, d: distance(path, route) })).sort((a, b) => a.d - b.d)[0];
-    return best && best.d <= Math.max(2, path.length / 3) ? ` Did you mean ${best.route}?` : " See /openapi.json.";
+  function hint(method: string, path: string): string {
+    const best = nearest(path, new Set(app.routes.filter((r) => r.method === method).map((r) => r.path)));
+    return best ? ` Did you mean ${best}?` : " See /openapi.json.";
   }
   return app;
-}
-
-/** Edits between two short texts (Levenshtein), for a suggestion. */
-function distance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
-  for (let i = 1; i <= Math.min(a.length, 200); i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      next[j] = Math.min(
-        (row[j] as number) + 1,
-        (next[j - 1] as number) + 1,
-        (row[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1),
-      );
-    }
-    row = next;
-  }
-  return row[b.length] as number;
 }
 
 /** Puts the parts of a gateway together over one connection. */

@@ -7,7 +7,7 @@ import { resolve } from "node:path";
 import { z } from "zod";
 import { rangeFault } from "./addresses.ts";
 import { BUILT_IN, type Operation, Registry } from "./services.ts";
-import { told, withServicesFile } from "./services-file.ts";
+import { bare, httpUrl, told, withServicesFile } from "./services-file.ts";
 import { allowance, NOTHING, targetOf } from "./ssrf.ts";
 import { durationMs, MAX_DURATION_MS, sizeBytes, UNITS } from "./units.ts";
 
@@ -168,7 +168,7 @@ const ENVIRONMENT = z.object({
   EXAMPLES_DIR: path("/examples"),
   DATA_DIR: path(".data"),
   RESULTS_DIR: z.string().optional(),
-  GATEWAY_URL: z.url({ protocol: /^https?$/, error: "must be an http(s) URL" }).optional(),
+  GATEWAY_URL: httpUrl("http://gateway:8000").optional(),
   SERVICES: z.string().optional(),
   WORKER_SERVICES: list(),
   WORKER_SLOTS: slots,
@@ -255,7 +255,9 @@ export function readConfig(env: Record<string, string | undefined>) {
   let operations: Operation[] = BUILT_IN.map((op) => {
     const url = given[variableOf(op.service)]?.replace(/\/+$/, "");
     if (url && !/^https?:\/\/[^/]/.test(url))
-      mistakes.push(`${variableOf(op.service)}: must be an http(s) URL, not ${url}`);
+      mistakes.push(
+        `${variableOf(op.service)}: must be an http(s) URL such as http://127.0.0.1:9001, not ${bare(url)}`,
+      );
     return { ...op, url };
   });
   if (given.SERVICES) operations = withServicesFile(operations, given.SERVICES, mistakes);
@@ -294,7 +296,7 @@ export function readConfig(env: Record<string, string | undefined>) {
     examplesDir: e.EXAMPLES_DIR,
     dataDir: e.DATA_DIR,
     resultsDir: resolve(e.RESULTS_DIR ?? `${e.DATA_DIR}/results`),
-    gatewayUrl: e.GATEWAY_URL?.replace(/\/+$/, ""),
+    gatewayUrl: e.GATEWAY_URL,
     registry,
     workerServices: e.WORKER_SERVICES,
     workerSlots: e.WORKER_SLOTS,

@@ -257,6 +257,42 @@ test("SERVICES: every mistake of a file at once, with its place", () => {
   }
 });
 
+test("SERVICES: what is wrong with a file is told in words that name the cure, all of it at one start", () => {
+  const told = mistakes(
+    withFile(
+      {
+        Thumb_nail: { url: "http://x" },
+        a: { url: "127.0.0.1:9001", timout: "5m", timeout: "soon", backoff: "later", schema: { type: 7 }, slots: 2 },
+        b: { url: "ftp://me:hush-hush@host/", frobnicate: 1 },
+        c: { timeout: "1m", route: "/jobs" },
+      },
+      { WORKER_SERVICES: "a,b,c", GATEWAY_URL: "gateway:8000", IFC5D_URL: "//u:hush-hush@ifc5d" },
+    ),
+  );
+  for (const words of [
+    'IFC5D_URL: must be an http(s) URL such as http://127.0.0.1:9001, not "…@ifc5d"',
+    'GATEWAY_URL: must be an http(s) URL such as http://gateway:8000, not "gateway:8000"',
+    "SERVICES.operations.Thumb_nail: a name may have a–z, 0–9 and - only, at most 64",
+    'SERVICES.operations.a: there is no key "timout", did you mean timeout?',
+    'SERVICES.operations.a.url: must be an http(s) URL such as http://127.0.0.1:9001, not "127.0.0.1:9001"',
+    "SERVICES.operations.a.timeout: must be a duration",
+    "SERVICES.operations.a.backoff: must be a duration",
+    "SERVICES.operations.a.schema: ",
+    'SERVICES.operations.b: there is no key "frobnicate"; there are service, route, url,',
+    'SERVICES.operations.b.url: must be an http(s) URL such as http://127.0.0.1:9001, not "ftp://…@host/"',
+    "SERVICES.operations.c.url: is needed for a new operation",
+    "SERVICES.operations.c.route: is /jobs, one of the gateway's own routes; set another",
+  ]) {
+    expect([words, told.filter((line) => line.startsWith(words)).length, told]).toEqual([words, 1, told]);
+  }
+  expect(told).toHaveLength(12);
+  for (const content of [{ operation: {} }, { operations: [] }, [], null, 7]) {
+    expect(mistakes({ SERVICES: servicesFile(content) })).toEqual([
+      expect.stringContaining("needs an object `operations`"),
+    ]);
+  }
+});
+
 test("SERVICES: durations of 0 and no address are told", () => {
   const text = mistakes(withFile({ a: { timeout: 0, result_ttl: "0s" } })).join("\n");
   for (const place of ["operations.a.timeout", "operations.a.result_ttl", "operations.a.url"])
