@@ -17,7 +17,7 @@ import {
   served,
   unchanged,
 } from "./shared/app.ts";
-import { guard, isLoopback } from "./shared/auth.ts";
+import { guard } from "./shared/auth.ts";
 import { tellAway } from "./shared/away.ts";
 import { History } from "./shared/board/history.ts";
 import { everywhere } from "./shared/clocks/index.ts";
@@ -156,20 +156,7 @@ export function assemble(config: Config, redis: Connection, stopping = new Abort
 }
 
 async function main(): Promise<void> {
-  const config = readConfig(process.env);
-  const exposed = {
-    HOST: config.host,
-    DASHBOARD_HOST: config.dashboardPort === 0 ? config.host : config.dashboardHost,
-  };
-  const open = Object.entries(exposed).filter(([, host]) => !isLoopback(host));
-  if (config.apiKeys.length === 0 && config.allowedRanges.length === 0 && open.length > 0) {
-    throw new ConfigError(
-      open.map(
-        ([name, host]) =>
-          `${name} is ${host}, but there are no API_KEYS: without keys the gateway listens on loopback only. Set API_KEYS, or ${name}=127.0.0.1`,
-      ),
-    );
-  }
+  const config = readConfig(process.env, { listens: true });
   const redis = connect(config.redisUrl, "request", "longhaul-gateway");
   tellAway(redis, config.redisUrl, console.log);
   let warnings: string[] = [];

@@ -5,7 +5,7 @@
 import { Buffer } from "node:buffer";
 import { resolve } from "node:path";
 import { z } from "zod";
-import { rangeFault } from "./addresses.ts";
+import { isLoopback, rangeFault } from "./addresses.ts";
 import { BUILT_IN, type Operation, Registry } from "./services.ts";
 import { bare, httpUrl, told, withServicesFile } from "./services-file.ts";
 import { allowance, NOTHING, targetOf } from "./ssrf.ts";
@@ -237,12 +237,30 @@ export class ConfigError extends Error {
 /** The address of a built-in service: IFC5D_URL for ifc5d. */
 const variableOf = (service: string) => `${service.toUpperCase().replaceAll("-", "_")}_URL`;
 
+/** Addresses that others could reach without a key. Each variable is read by itself: another one may be wrong. */
+function exposed(given: Record<string, string>): string[] {
+  const { API_KEYS, ALLOWED_IP_RANGES, DASHBOARD_PORT, HOST } = ENVIRONMENT.shape;
+  const isNone = (list: { data?: unknown[] | undefined }) => list.data?.length === 0;
+  if (!isNone(API_KEYS.safeParse(given.API_KEYS))) return [];
+  if (!isNone(ALLOWED_IP_RANGES.safeParse(given.ALLOWED_IP_RANGES))) return [];
+  const host = HOST.parse(given.HOST);
+  const hasBoard = DASHBOARD_PORT.safeParse(given.DASHBOARD_PORT).data !== 0;
+  const hosts = { HOST: host, ...(hasBoard && given.DASHBOARD_HOST ? { DASHBOARD_HOST: given.DASHBOARD_HOST } : {}) };
+  return Object.entries(hosts)
+    .filter(([, address]) => !isLoopback(address))
+    .map(
+      ([name, address]) =>
+        `${name} is ${address}, but there are no API_KEYS: without keys the gateway listens on loopback only. Set API_KEYS, or ${name}=127.0.0.1`,
+    );
+}
+
 /**
  * Reads the environment.
- * @param env  variables by name; an empty text counts as unset
+ * @param env      variables by name; an empty text counts as unset
+ * @param listens  whether it is for a gateway, which without keys may listen on loopback only
  * @throws ConfigError with every mistake
  */
-export function readConfig(env: Record<string, string | undefined>) {
+export function readConfig(env: Record<string, string | undefined>, { listens = false } = {}) {
   const given: Record<string, string> = {};
   for (const [name, value] of Object.entries(env)) {
     if (value === undefined || value === "") continue;
@@ -278,6 +296,7 @@ export function readConfig(env: Record<string, string | undefined>) {
       mistakes.push(`${name}: no such service ${unknown.join(", ")}; there are ${known}`);
     }
   }
+  if (listens) mistakes.push(...exposed(given));
   if (!result.success || mistakes.length) throw new ConfigError(mistakes);
   const e = result.data;
   return {

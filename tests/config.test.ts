@@ -118,6 +118,29 @@ test("a life of 0 is refused: Redis would lose the record in the step that write
   }
 });
 
+test("without keys a gateway listens on loopback only, told beside the other mistakes; a worker listens nowhere", () => {
+  const told = (env: Record<string, string>) => {
+    try {
+      readConfig(env, { listens: true });
+      return [];
+    } catch (error) {
+      return (error as ConfigError).mistakes;
+    }
+  };
+  const host = expect.stringMatching(/^HOST is 0\.0\.0\.0, but there are no API_KEYS: .* or HOST=127\.0\.0\.1$/);
+  const board = expect.stringContaining("DASHBOARD_HOST is ::, but there are no API_KEYS");
+  const wrong = expect.stringContaining("LEASE: must be");
+  expect(told({ HOST: "0.0.0.0" })).toEqual([host]);
+  expect(told({ HOST: "0.0.0.0", DASHBOARD_HOST: "::", LEASE: "soon" })).toEqual([wrong, host, board]);
+  expect(told({ HOST: "0.0.0.0", DASHBOARD_HOST: "127.0.0.1" })).toEqual([host]);
+  expect(told({ DASHBOARD_HOST: "::" })).toEqual([board]);
+  expect(told({ DASHBOARD_HOST: "::", DASHBOARD_PORT: "0" })).toEqual([]);
+  expect(told({ HOST: "0.0.0.0", API_KEYS: "short" })).toEqual([expect.stringContaining("API_KEYS: holds")]);
+  expect(told({ HOST: "0.0.0.0", API_KEYS: "goodgoodgood" })).toEqual([]);
+  expect(told({ HOST: "0.0.0.0", ALLOWED_IP_RANGES: "10.0.0.0/8" })).toEqual([]);
+  expect(mistakes({ HOST: "0.0.0.0" })).toEqual([]);
+});
+
 test("numbers: the edges pass, one more does not", () => {
   for (const text of ["0", "65535"]) expect(mistakes({ PORT: text })).toEqual([]);
   for (const text of ["65536", "-1", "80.5", "8e3", "http", " "]) expect(mistakes({ PORT: text })).toHaveLength(1);

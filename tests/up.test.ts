@@ -13,7 +13,7 @@ import {
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
-import { freePort } from "./support/redis.ts";
+import { freePort, startRedis } from "./support/redis.ts";
 import { type Process, startProcess, until } from "./support/stack.ts";
 
 const ROOT = join(import.meta.dir, "..");
@@ -206,18 +206,23 @@ test("no Redis and no package manager: says what to type", async () => {
   await expectNothingLeft(env);
 }, 30_000);
 
-test("mistakes in the configuration are told all at once", async () => {
-  const run = up(await settings("wrong", { PORT: "eighty", LEASE: "soon" }));
+test("mistakes in the configuration are told all at once, before anything starts", async () => {
+  const env = await settings("wrong", { PORT: "eighty", LEASE: "soon", HOST: "0.0.0.0" });
+  const run = up(env);
   expect(await run.exited).toBe(1);
   expect(run.output()).toMatch(/PORT: must be a whole number/);
   expect(run.output()).toMatch(/LEASE: must be a duration/);
+  expect(run.output().split("there are no API_KEYS")).toHaveLength(2);
+  expect(existsSync(env.DATA_DIR as string)).toBe(false);
 }, 30_000);
 
 test("a child that cannot start ends everything, with the reason", async () => {
-  const env = await settings("keyless", { HOST: "0.0.0.0" }); // the gateway refuses without API_KEYS
+  const redis = await startRedis({ "maxmemory-policy": "allkeys-lru" }); // the gateway refuses one that may lose jobs
+  const env = await settings("unfit", { REDIS_URL: redis.url });
   const run = up(env);
   expect(await run.exited).toBe(1);
-  expect(run.output()).toContain("gateway ended while starting");
-  expect(run.output()).toContain("API_KEYS");
+  expect(run.output()).toMatch(/(worker|gateway) ended while starting/);
+  expect(run.output()).toContain("noeviction");
   await expectNothingLeft(env);
+  await redis.stop();
 }, 30_000);
