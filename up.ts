@@ -161,7 +161,7 @@ async function main(): Promise<number> {
     const folders = localDefaults(process.env);
     const wanted = await settings({ ...process.env, ...folders });
     if (!wanted.port) wanted.port = await freePort();
-    held = await lock(wanted.dataDir, say, checkpoint);
+    held = await lock(wanted.dataDir, say, checkpoint, wanted.drainMs);
     await mustBeFree(wanted.host, wanted.port, "PORT");
     if (wanted.dashboardPort) await mustBeFree(wanted.dashboardHost, wanted.dashboardPort, "DASHBOARD_PORT");
     for (const name of ["UPLOADS_DIR", "OUTPUT_DIR", "EXAMPLES_DIR"] as const) {

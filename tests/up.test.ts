@@ -153,7 +153,7 @@ test("two run beside each other; kill -9 of one leaves nothing, and the next sta
   first.kill("SIGKILL");
   const next = up(one);
   await ready(next);
-  expect(next.output()).toContain("waiting until what it left has stopped");
+  expect(next.output()).toContain("waiting until what it left has stopped: 10 to 15 s, up to 45 s");
   expect(await listens(other.PORT)).toBe(true);
   for (const run of [next, second]) run.kill("SIGHUP");
   expect(await Promise.all([next.exited, second.exited])).toEqual([0, 0]);
