@@ -17,7 +17,8 @@ import {
   served,
   unchanged,
 } from "./shared/app.ts";
-import { guard, isLoopback } from "./shared/auth.ts";
+import { guard } from "./shared/auth.ts";
+import { tellAway } from "./shared/away.ts";
 import { History } from "./shared/board/history.ts";
 import { everywhere } from "./shared/clocks/index.ts";
 import { type Config, ConfigError, readConfig } from "./shared/config.ts";
@@ -26,6 +27,7 @@ import { health } from "./shared/health.ts";
 import type { JobId } from "./shared/jobs.ts";
 import { parseJson } from "./shared/json.ts";
 import { answers } from "./shared/metrics.ts";
+import { nearest } from "./shared/nearest.ts";
 import { problem } from "./shared/problem.ts";
 import { repeat } from "./shared/repeat.ts";
 import { dashboard, edge, routes } from "./shared/routes/index.ts";
@@ -83,7 +85,7 @@ export function gatewayApp(gateway: Gateway, warnings: () => string[] = () => []
   app.notFound((c) => {
     const path = URL.canParse(c.req.url) ? new URL(c.req.url).pathname : c.req.path;
     return problem(
-      new Fault("unknown_route", `There is no ${c.req.method} ${path.slice(0, 200)}.${nearest(c.req.method, path)}`),
+      new Fault("unknown_route", `There is no ${c.req.method} ${path.slice(0, 200)}.${hint(c.req.method, path)}`),
       path,
     );
   });
@@ -131,29 +133,11 @@ export function gatewayApp(gateway: Gateway, warnings: () => string[] = () => []
     throw new Fault("wrong_state", `Job ${id} changes too fast to be requeued; try again.`);
   }
 
-  function nearest(method: string, path: string): string {
-    const known = [...new Set(app.routes.filter((r) => r.method === method).map((r) => r.path))];
-    const best = known.map((route) => ({ route, d: distance(path, route) })).sort((a, b) => a.d - b.d)[0];
-    return best && best.d <= Math.max(2, path.length / 3) ? ` Did you mean ${best.route}?` : " See /openapi.json.";
+  function hint(method: string, path: string): string {
+    const best = nearest(path, new Set(app.routes.filter((r) => r.method === method).map((r) => r.path)));
+    return best ? ` Did you mean ${best}?` : " See /openapi.json.";
   }
   return app;
-}
-
-/** Edits between two short texts (Levenshtein), for a suggestion. */
-function distance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
-  for (let i = 1; i <= Math.min(a.length, 200); i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      next[j] = Math.min(
-        (row[j] as number) + 1,
-        (next[j - 1] as number) + 1,
-        (row[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1),
-      );
-    }
-    row = next;
-  }
-  return row[b.length] as number;
 }
 
 /** Puts the parts of a gateway together over one connection. */
@@ -172,21 +156,9 @@ export function assemble(config: Config, redis: Connection, stopping = new Abort
 }
 
 async function main(): Promise<void> {
-  const config = readConfig(process.env);
-  const exposed = {
-    HOST: config.host,
-    DASHBOARD_HOST: config.dashboardPort === 0 ? config.host : config.dashboardHost,
-  };
-  const open = Object.entries(exposed).filter(([, host]) => !isLoopback(host));
-  if (config.apiKeys.length === 0 && config.allowedRanges.length === 0 && open.length > 0) {
-    throw new ConfigError(
-      open.map(
-        ([name, host]) =>
-          `${name} is ${host}, but there are no API_KEYS: without keys the gateway listens on loopback only. Set API_KEYS, or ${name}=127.0.0.1`,
-      ),
-    );
-  }
+  const config = readConfig(process.env, { listens: true });
   const redis = connect(config.redisUrl, "request", "longhaul-gateway");
+  tellAway(redis, config.redisUrl, console.log);
   let warnings: string[] = [];
   // Checked each time a connection is ready: Redis may be away now, and another one may come back.
   redis.on("ready", () => {

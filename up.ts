@@ -115,9 +115,11 @@ function welcome(wanted: Settings, base: string, sample: string | undefined, red
     say(`Try it: turn a small house into a GLB, and follow the job.${key ? " $API_KEY is one of API_KEYS." : ""}\n`);
     // Without the prefix, so that it can be copied as it stands.
     process.stdout.write(
-      `id=$(curl -s${key} ${base}/ifcconvert -H 'content-type: application/json' \\\n` +
-        `  -d '${body}' | sed 's/.*"job_id": *"\\([^"]*\\)".*/\\1/')\n` +
-        `until s=$(curl -s${key} ${base}/jobs/$id/status); printf '%s\\n' "$s"; printf %s "$s" | grep -qE '"status": *"(finished|failed)"'; do sleep 1; done\n\n`,
+      `told=$(curl -s${key} ${base}/ifcconvert -H 'content-type: application/json' \\\n` +
+        `  -d '${body}'); printf '%s\\n' "$told"\n` +
+        `id=$(printf %s "$told" | sed -n 's/.*"job_id": *"\\([^"]*\\)".*/\\1/p')\n` +
+        `while [ -n "$id" ] && s=$(curl -s${key} ${base}/jobs/$id/status) && printf '%s\\n' "$s" &&\n` +
+        `  ! printf %s "$s" | grep -qE '"status": *("(finished|failed)"|4)'; do sleep 1; done\n\n`,
     );
   }
   say("Ctrl-C stops everything.");
@@ -159,7 +161,7 @@ async function main(): Promise<number> {
     const folders = localDefaults(process.env);
     const wanted = await settings({ ...process.env, ...folders });
     if (!wanted.port) wanted.port = await freePort();
-    held = await lock(wanted.dataDir, say, checkpoint);
+    held = await lock(wanted.dataDir, say, checkpoint, wanted.drainMs);
     await mustBeFree(wanted.host, wanted.port, "PORT");
     if (wanted.dashboardPort) await mustBeFree(wanted.dashboardHost, wanted.dashboardPort, "DASHBOARD_PORT");
     for (const name of ["UPLOADS_DIR", "OUTPUT_DIR", "EXAMPLES_DIR"] as const) {

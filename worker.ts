@@ -8,6 +8,7 @@
 import { hostname } from "node:os";
 import process from "node:process";
 import { Redis } from "ioredis";
+import { tellAway } from "./shared/away.ts";
 import { History } from "./shared/board/history.ts";
 import { clocks, everywhere } from "./shared/clocks/index.ts";
 import { type Config, ConfigError, readConfig } from "./shared/config.ts";
@@ -54,6 +55,7 @@ if (calls > callCap)
   );
 
 const redis = connect(config!.redisUrl, "work", `longhaul-worker-${worker}`);
+tellAway(redis, config!.redisUrl, log);
 const events = connect(config!.redisUrl, "work", `longhaul-events-${worker}`);
 const consumer = new Consumer(redis, worker);
 for (let fit = false; !fit; ) {

@@ -1,6 +1,8 @@
 /**
  * A client in one file: no package, Bun, Deno, Node and browsers. Types come from the gateway's own registry, so a
- * payload that lacks a field does not compile. `bun examples/client.ts http://localhost:8000 model.ifc [key]`
+ * payload that lacks a field does not compile. `bun examples/client.ts http://localhost:8000 /examples/house.ifc [key]`
+ * converts a file that the services see: a path in the volumes, not one of this machine. Without a slash it is in /uploads,
+ * where POST /upload/ifc puts it.
  *
  *   const longhaul = new Longhaul("http://localhost:8000", process.env.API_KEY);
  *   const id = await longhaul.submit("ifc2json", { filename: "model.ifc", output_filename: "model.json" });
@@ -89,9 +91,14 @@ export class Longhaul<Operations extends { [name: string]: object } = Payloads> 
 const problemOf = (response?: Response) => response?.json().catch(() => ({})) ?? {};
 
 if (import.meta.main) {
-  const { argv } = await import("node:process");
-  const [url = "http://localhost:8000", filename = "model.ifc", key] = argv.slice(2);
+  const { default: process } = await import("node:process");
+  const [url = "http://localhost:8000", filename = "/examples/house.ifc", key] = process.argv.slice(2);
   const longhaul = new Longhaul(url, key);
-  const id = await longhaul.submit("ifc2json", { filename, output_filename: "model.json" });
-  console.log(id, await longhaul.wait(id));
+  try {
+    const id = await longhaul.submit("ifc2json", { filename, output_filename: "house.json" });
+    console.log(id, await longhaul.wait(id));
+  } catch (error) {
+    console.error(`It did not work: ${(error as Error).message}`);
+    process.exitCode = 1;
+  }
 }

@@ -2,7 +2,7 @@
 import { type Gateway, jsonText, matches, revised, tagOf } from "./app.ts";
 import { Fault } from "./faults.ts";
 import { isTerminal, type JobId, serviceOf } from "./jobs.ts";
-import { againS, forecast, statusText } from "./show.ts";
+import { againS, estimate, forecast, statusText } from "./show.ts";
 import { etaS } from "./snapshot.ts";
 import { noJob } from "./store/inspect.ts";
 import type { NewJob } from "./store/produce.ts";
@@ -52,8 +52,9 @@ export async function showStatus(
   let status = await gateway.inspector.status(id, had === null);
   if (status && had !== null && !matches(had, tagOf(status.rev))) status = await gateway.inspector.status(id);
   if (!status) throw noJob(id);
-  const estimate = forecast(gateway, status);
-  const again = isTerminal(status.state) ? {} : { "retry-after": String(againS(estimate.eta_s, status.due)) };
+  const again = isTerminal(status.state)
+    ? {}
+    : { "retry-after": String(againS(estimate(gateway, status).eta_s, status.due)) };
   const shown = status;
-  return revised(request, status.rev, () => statusText(shown, estimate), { ...headers, ...again });
+  return revised(request, status.rev, () => statusText(shown, forecast(gateway, shown)), { ...headers, ...again });
 }

@@ -92,9 +92,11 @@ function ofService(state: ServiceState, hour: LastHour | undefined, settings: Al
 }
 
 export const failedOf = (failed: number, ended: number) => `${failed} of ${jobs(ended)} failed in the last hour`;
-/** @param text of a parked service's standing: "parked (<service> cannot be reached: why; so many wait)" */
-export const unreachable = (text: string) =>
-  `the microservice cannot be reached. ${text.replace(/^parked \((?:\S+ cannot be reached: )?(.*)\)$/s, "$1")}`;
+/** @param text of a parked service's standing: "parked (<service> cannot be reached at <origin>: why; so many wait)" */
+export const unreachable = (text: string) => {
+  const [, at = "", why = text] = /^parked \((?:\S+ cannot be reached( at \S+)?: )?(.*)\)$/s.exec(text) ?? [];
+  return `the microservice cannot be reached${at}${at ? ":" : "."} ${why}`;
+};
 
 function ofMemory(memory: Snapshot["memory"], { memory: threshold, holdMs }: AlertSettings): Condition {
   const value = memory && memory.limit > 0 ? memory.used / memory.limit : 0;

@@ -131,7 +131,7 @@ export async function call(request: CallRequest): Promise<Outcome> {
     if (aborted()) return { kind: "aborted" };
     if (signal.reason === LATE)
       return failed("timeout", `${service} did not finish within ${request.timeoutMs} ms`, response?.status);
-    return response ? cutShort(service, response, error) : noAnswer(service, error);
+    return response ? cutShort(service, response, error) : noAnswer(request, error);
   } finally {
     stopTimer();
     if (!readAll) abort.abort(UNWANTED); // closes the socket under a body that is not wanted
@@ -206,15 +206,29 @@ function notKept(request: CallRequest, response: Response, bytes: Uint8Array): O
   const reason = redirect
     ? `a redirect to ${short(headers.get("location") ?? "nowhere", MAX_EXCERPT_CHARS)}`
     : detail(bytes, type);
-  const message = `${service} answered ${status}${reason && `: ${reason}`}`;
+  const asked = isNoRoute(status, reason) ? ` to POST ${placeOf(request.url)}` : "";
+  const message = `${service} answered ${status}${asked}${reason && `: ${reason}`}`;
   const code = redirect ? "redirect" : "http_error";
-  const asked = headers.get("x-job-retry")?.trim().toLowerCase();
-  const again = asked === "yes" || (asked !== "no" && (RETRYABLE.has(status) || (status === 500 && request.retry500)));
+  const wish = headers.get("x-job-retry")?.trim().toLowerCase();
+  const again = wish === "yes" || (wish !== "no" && (RETRYABLE.has(status) || (status === 500 && request.retry500)));
   if (!again) return failed(code, message, status);
   const retryAfterMs = parsedRetryAfter(headers.get("retry-after"));
   const error = fault(code, message, true, status);
   return retryAfterMs === undefined ? { kind: "retry", error } : { kind: "retry", error, retryAfterMs };
 }
+
+/**
+ * Whether a service has most likely no such route, so that the registry's `path` is to be looked at: 404 or 405 in a
+ * framework's words. A 404 with words of the service's own is about the job: "File x.ifc not found".
+ */
+const isNoRoute = (status: number, reason: string) =>
+  (status === 404 || status === 405) &&
+  (/^(?:40[45][\s:-]*)?(?:(?:page )?not found|method not allowed)?\.?$/i.test(reason) ||
+    /^cannot post /i.test(reason) ||
+    /^\(a page of HTML\) .*(?:not found|not allowed|cannot post)/is.test(reason));
+
+/** Where a call went, for people: no user, password or query. */
+const placeOf = (url: string) => new URL(url).origin + new URL(url).pathname;
 
 const badAnswer = (service: string, status: number, what: string, told: string): Outcome =>
   failed("bad_answer", `${service} answered ${status} ${what}${told && `: ${told}`}`.trim(), status);
@@ -244,13 +258,17 @@ const NOT_HTTP =
 /** The request could not be made at all: a fault of the job or of the registry, not of the microservice. */
 const UNSENDABLE = /^ERR_INVALID|invalid (?:url|header)|has invalid value|are blocked$/i;
 
-function noAnswer(service: string, error: unknown): Outcome {
+function noAnswer({ service, url }: CallRequest, error: unknown): Outcome {
   const code = codeOf(error);
   // Bun says ETIMEDOUT of a connection attempt; of a live connection it would be a reset.
   const unsent = UNSENT.test(code) || (code === "ETIMEDOUT" && /unable to connect/i.test((error as Error).message));
   const reason = short(code.replace(/^.*client error \((?:Connect|SendRequest)\): /s, ""), MAX_EXCERPT_CHARS);
   if (unsent) {
-    return { kind: "refused", error: fault("service_unreachable", `${service} cannot be reached: ${reason}`, true) };
+    const at = URL.canParse(url) ? ` at ${new URL(url).origin}` : "";
+    return {
+      kind: "refused",
+      error: fault("service_unreachable", `${service} cannot be reached${at}: ${reason}`, true),
+    };
   }
   if (NOT_HTTP.test(code)) return failed("bad_answer", `${service} answered something that is not HTTP (${reason})`);
   if (UNSENDABLE.test(code)) return failed("bad_job", `the call to ${service} cannot be made: ${reason}`);

@@ -5,9 +5,9 @@
 import { Buffer } from "node:buffer";
 import { resolve } from "node:path";
 import { z } from "zod";
-import { rangeFault } from "./addresses.ts";
+import { isLoopback, rangeFault } from "./addresses.ts";
 import { BUILT_IN, type Operation, Registry } from "./services.ts";
-import { told, withServicesFile } from "./services-file.ts";
+import { bare, httpUrl, told, withServicesFile } from "./services-file.ts";
 import { allowance, NOTHING, targetOf } from "./ssrf.ts";
 import { durationMs, MAX_DURATION_MS, sizeBytes, UNITS } from "./units.ts";
 
@@ -168,7 +168,7 @@ const ENVIRONMENT = z.object({
   EXAMPLES_DIR: path("/examples"),
   DATA_DIR: path(".data"),
   RESULTS_DIR: z.string().optional(),
-  GATEWAY_URL: z.url({ protocol: /^https?$/, error: "must be an http(s) URL" }).optional(),
+  GATEWAY_URL: httpUrl("http://gateway:8000").optional(),
   SERVICES: z.string().optional(),
   WORKER_SERVICES: list(),
   WORKER_SLOTS: slots,
@@ -237,12 +237,30 @@ export class ConfigError extends Error {
 /** The address of a built-in service: IFC5D_URL for ifc5d. */
 const variableOf = (service: string) => `${service.toUpperCase().replaceAll("-", "_")}_URL`;
 
+/** Addresses that others could reach without a key. Each variable is read by itself: another one may be wrong. */
+function exposed(given: Record<string, string>): string[] {
+  const { API_KEYS, ALLOWED_IP_RANGES, DASHBOARD_PORT, HOST } = ENVIRONMENT.shape;
+  const isNone = (list: { data?: unknown[] | undefined }) => list.data?.length === 0;
+  if (!isNone(API_KEYS.safeParse(given.API_KEYS))) return [];
+  if (!isNone(ALLOWED_IP_RANGES.safeParse(given.ALLOWED_IP_RANGES))) return [];
+  const host = HOST.parse(given.HOST);
+  const hasBoard = DASHBOARD_PORT.safeParse(given.DASHBOARD_PORT).data !== 0;
+  const hosts = { HOST: host, ...(hasBoard && given.DASHBOARD_HOST ? { DASHBOARD_HOST: given.DASHBOARD_HOST } : {}) };
+  return Object.entries(hosts)
+    .filter(([, address]) => !isLoopback(address))
+    .map(
+      ([name, address]) =>
+        `${name} is ${address}, but there are no API_KEYS: without keys the gateway listens on loopback only. Set API_KEYS, or ${name}=127.0.0.1`,
+    );
+}
+
 /**
  * Reads the environment.
- * @param env  variables by name; an empty text counts as unset
+ * @param env      variables by name; an empty text counts as unset
+ * @param listens  whether it is for a gateway, which without keys may listen on loopback only
  * @throws ConfigError with every mistake
  */
-export function readConfig(env: Record<string, string | undefined>) {
+export function readConfig(env: Record<string, string | undefined>, { listens = false } = {}) {
   const given: Record<string, string> = {};
   for (const [name, value] of Object.entries(env)) {
     if (value === undefined || value === "") continue;
@@ -255,7 +273,9 @@ export function readConfig(env: Record<string, string | undefined>) {
   let operations: Operation[] = BUILT_IN.map((op) => {
     const url = given[variableOf(op.service)]?.replace(/\/+$/, "");
     if (url && !/^https?:\/\/[^/]/.test(url))
-      mistakes.push(`${variableOf(op.service)}: must be an http(s) URL, not ${url}`);
+      mistakes.push(
+        `${variableOf(op.service)}: must be an http(s) URL such as http://127.0.0.1:9001, not ${bare(url)}`,
+      );
     return { ...op, url };
   });
   if (given.SERVICES) operations = withServicesFile(operations, given.SERVICES, mistakes);
@@ -276,6 +296,7 @@ export function readConfig(env: Record<string, string | undefined>) {
       mistakes.push(`${name}: no such service ${unknown.join(", ")}; there are ${known}`);
     }
   }
+  if (listens) mistakes.push(...exposed(given));
   if (!result.success || mistakes.length) throw new ConfigError(mistakes);
   const e = result.data;
   return {
@@ -294,7 +315,7 @@ export function readConfig(env: Record<string, string | undefined>) {
     examplesDir: e.EXAMPLES_DIR,
     dataDir: e.DATA_DIR,
     resultsDir: resolve(e.RESULTS_DIR ?? `${e.DATA_DIR}/results`),
-    gatewayUrl: e.GATEWAY_URL?.replace(/\/+$/, ""),
+    gatewayUrl: e.GATEWAY_URL,
     registry,
     workerServices: e.WORKER_SERVICES,
     workerSlots: e.WORKER_SLOTS,

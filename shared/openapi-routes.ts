@@ -270,6 +270,10 @@ export const ownRoutes = (asked: Asked): Record<string, Route> => ({
     query: z.object({ limit: z.int().min(1).max(1_000).default(100) }),
     answers: ok(ANSWERS.audit, "The last entries."),
   },
+  "get /": {
+    ...{ id: "getStart", tag: "document", summary: "Where to go on from the bare address", scope: undefined },
+    answers: ok(z.object({ name: z.string(), docs: z.string(), openapi: z.string(), health: z.string() })),
+  },
   "get /openapi.json": page("getDocument", "This document", "application/json"),
   "get /docs": page("getDocs", "This document as a page", "text/html"),
   "get /docs/{file}": {

@@ -92,6 +92,7 @@ export function serve(fetch: Fetch, port: number, hostname: string): Server {
         idleTimeout: 0, // Bun's 10 s would cut long polls, events and uploads in the middle of a handler
         maxRequestBodySize: Number.MAX_SAFE_INTEGER, // Bun's own 413 has no problem in it; each route has its limit
         development: false, // otherwise an exception's page shows source code
+        reusePort: false, // without development it is on: two would share a port, and each get some of the requests
         fetch: (request: Request, self: { requestIP(r: Request): { address: string } | null }) =>
           fetch(request, only ?? { ip: self.requestIP(request)?.address ?? "" }),
       });

@@ -2,45 +2,75 @@
 import { existsSync, readFileSync } from "node:fs";
 import { z } from "zod";
 import { NAME } from "./jobs.ts";
+import { nearest } from "./nearest.ts";
 import { type Operation, operation } from "./services.ts";
 import { durationMs, MAX_DURATION_MS } from "./units.ts";
 
-/** First parts of the gateway's own routes: an operation there would hide them. */
-const RESERVED = new Set(
-  "jobs batches schedules queues workers health livez readyz metrics autoscale docs openapi.json upload download download-from-url create_download_link list_directories".split(
-    " ",
-  ),
-);
+/** First parts of the gateway's own routes, whatever their method: an operation there would hide them. */
+export const RESERVED: ReadonlySet<string> = new Set([
+  ...["jobs", "batches", "schedules", "queues", "workers", "alerts", "audit"],
+  ...["health", "livez", "readyz", "metrics", "autoscale", "docs", "openapi.json"],
+  ...["upload", "download", "download-from-url", "create_download_link", "list_directories"],
+]);
 
 const route = z
   .string()
-  .regex(/^(?:\/[\w.~-]+)+$/, "must look like /thumbnail: parts of letters, digits and _ . ~ -, no parameters")
-  .refine((text) => !RESERVED.has(text.split("/")[1] as string), "is one of the gateway's own routes");
+  .regex(/^(?:\/[\w.~-]+)+$/, "must look like /thumbnail: parts of letters, digits and _ . ~ -, no parameters");
 
-const serviceFile = z.object({
-  operations: z.record(
-    z.string().regex(NAME, "a name may have a–z, 0–9 and - only, at most 64"),
-    z.strictObject({
-      service: z.string().regex(NAME, "a name may have a–z, 0–9 and - only, at most 64").optional(),
-      route: route.optional(),
-      url: z.url({ protocol: /^https?$/, error: "must be an http(s) URL" }).optional(),
-      path: z.string().startsWith("/").optional(),
-      summary: z.string().optional(),
-      timeout: z.union([z.string(), z.number()]).optional(),
-      slots: z.int().min(1).max(65_000).optional(),
-      concurrency: z.int().min(0).optional(),
-      retries: z.int().min(0).max(100).optional(),
-      backoff: z.union([z.string(), z.number()]).optional(),
-      retry500: z.boolean().optional(),
-      retry_timeout: z.boolean().optional(),
-      on_orphan: z.enum(["retry", "fail"]).optional(),
-      result_ttl: z.union([z.string(), z.number()]).optional(),
-      files: z.array(z.string()).optional(),
-      accepts: z.array(z.string()).optional(),
-      schema: z.record(z.string(), z.unknown()).optional(),
-    }),
-  ),
+const A_NAME = "a name may have a–z, 0–9 and - only, at most 64";
+
+/** A text as it may stand in a log: what stands before an @ may be a password. */
+export const bare = (text: string) => JSON.stringify(text.replace(/^([a-z+]*:\/\/)?.*@/is, "$1…@").slice(0, 200));
+
+/** A base URL; the slash at its end does not count. */
+export const httpUrl = (example: string) =>
+  z.string().transform((text, ctx) => {
+    if (z.url({ protocol: /^https?$/ }).safeParse(text).success) return text.replace(/\/+$/, "");
+    ctx.addIssue(`must be an http(s) URL such as ${example}, not ${bare(text)}`);
+    return z.NEVER;
+  });
+
+/** @param minMs  0 would lose a record in the step that writes it */
+const duration = (minMs = 1_000) =>
+  z.union([z.string(), z.number()]).transform((value, ctx) => {
+    const ms = durationMs(String(value));
+    if (ms !== undefined && ms >= minMs && ms <= MAX_DURATION_MS) return ms;
+    const least = minMs > 0 ? "at least 1s, " : "";
+    ctx.addIssue(`must be a duration such as 30s or 2h, ${least}at most 30d, not ${JSON.stringify(value)}`);
+    return z.NEVER;
+  });
+
+const jsonSchema = z.record(z.string(), z.unknown()).transform((schema, ctx) => {
+  try {
+    return z.fromJSONSchema({ type: "object", ...schema } as never) as Operation["schema"];
+  } catch (error) {
+    ctx.addIssue((error as Error).message);
+    return z.NEVER;
+  }
 });
+
+const ENTRY = z.strictObject({
+  service: z.string().regex(NAME, A_NAME).optional(),
+  route: route.optional(),
+  url: httpUrl("http://127.0.0.1:9001").optional(),
+  path: z.string().startsWith("/").optional(),
+  summary: z.string().optional(),
+  timeout: duration().optional(),
+  slots: z.int().min(1).max(65_000).optional(),
+  concurrency: z.int().min(0).optional(),
+  retries: z.int().min(0).max(100).optional(),
+  backoff: duration(0).optional(),
+  retry500: z.boolean().optional(),
+  retry_timeout: z.boolean().optional(),
+  on_orphan: z.enum(["retry", "fail"]).optional(),
+  result_ttl: duration().optional(),
+  files: z.array(z.string()).optional(),
+  accepts: z.array(z.string()).optional(),
+  schema: jsonSchema.optional(),
+});
+type Entry = z.output<typeof ENTRY>;
+/** Keys of an operation in a SERVICES file. */
+export const ENTRY_KEYS = Object.keys(ENTRY.shape);
 
 /** What a person would call the place of a zod issue: `operations.thumbnail.timeout: …`. */
 export const told = (issue: { path: PropertyKey[]; message: string }, prefix = "") =>
@@ -57,56 +87,73 @@ export function withServicesFile(builtIn: Operation[], name: string, mistakes: s
     );
     return builtIn;
   }
-  const checked = serviceFile.safeParse(given);
-  if (!checked.success) {
-    for (const issue of checked.error.issues) mistakes.push(told(issue, "SERVICES"));
+  const operations = isObject(given) ? given.operations : undefined;
+  if (!isObject(operations)) {
+    mistakes.push(
+      `SERVICES: ${name} needs an object \`operations\`, as in {"operations": {"thumbnail": {"url": "http://127.0.0.1:9001"}}}`,
+    );
     return builtIn;
   }
   const all = new Map(builtIn.map((op) => [op.name, op]));
-  for (const [key, entry] of Object.entries(checked.data.operations)) {
-    const base = all.get(key);
-    const ms = (value: string | number | undefined, field: string, minMs = 1_000) => {
-      if (value === undefined) return undefined;
-      const read = durationMs(String(value));
-      if (read === undefined || read < minMs || read > MAX_DURATION_MS) {
-        const least = minMs > 0 ? "at least 1s, " : "";
-        mistakes.push(
-          `SERVICES.operations.${key}.${field}: must be a duration such as 30s or 2h, ${least}at most 30d, not ${JSON.stringify(value)}`,
-        );
-      }
-      return read;
-    };
-    let schema = base?.schema ?? (z.looseObject({}) as Operation["schema"]);
-    if (entry.schema) {
-      try {
-        schema = z.fromJSONSchema({ type: "object", ...entry.schema } as never) as Operation["schema"];
-      } catch (error) {
-        mistakes.push(`SERVICES.operations.${key}.schema: ${(error as Error).message}`);
-      }
+  for (const [key, raw] of Object.entries(operations)) {
+    const say = (text: string, field = "") =>
+      mistakes.push(`SERVICES.operations.${key}${field && `.${field}`}: ${text}`);
+    if (!NAME.test(key)) say(A_NAME);
+    const checked = ENTRY.safeParse(raw);
+    for (const issue of checked.error?.issues ?? []) {
+      if (issue.code === "unrecognized_keys") for (const unknown of issue.keys) say(unknownKey(unknown));
+      else mistakes.push(told(issue, `SERVICES.operations.${key}`));
     }
-    if (!base && !entry.url) mistakes.push(`SERVICES.operations.${key}.url: is needed for a new operation`);
-    const changes = {
-      service: entry.service,
-      route: entry.route,
-      path: entry.path,
-      url: entry.url?.replace(/\/+$/, ""),
-      summary: entry.summary,
-      timeoutMs: ms(entry.timeout, "timeout"),
-      slots: entry.slots,
-      concurrency: entry.concurrency,
-      retries: entry.retries,
-      backoffMs: ms(entry.backoff, "backoff", 0),
-      retry500: entry.retry500,
-      retryTimeout: entry.retry_timeout,
-      onOrphan: entry.on_orphan,
-      resultTtlMs: ms(entry.result_ttl, "result_ttl"),
-      files: entry.files,
-      accepts: entry.accepts,
-    };
-    const set = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
-    const start =
-      base ?? operation({ name: key, service: key, route: `/${key}`, path: `/${key}`, summary: key, schema });
-    all.set(key, { ...start, ...set, schema });
+    const base = all.get(key);
+    if (!base && isObject(raw) && raw.url === undefined) say("is needed for a new operation", "url");
+    // The good fields of a bad entry count, so that nothing else is told to be missing because of it.
+    const op = merged(base, key, checked.data ?? goodFields(raw));
+    // of what comes out: a name alone makes a route too
+    if (RESERVED.has(op.route.split("/")[1] as string)) {
+      const leftOut = isObject(raw) && raw.route === undefined ? " if left out" : "";
+      say(`is ${op.route}${leftOut}, one of the gateway's own routes; set another`, "route");
+    }
+    all.set(key, op);
   }
   return [...all.values()];
+}
+
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+function unknownKey(key: string): string {
+  const near = nearest(key, ENTRY_KEYS);
+  return `there is no key ${JSON.stringify(key)}${near ? `, did you mean ${near}?` : `; there are ${ENTRY_KEYS.join(", ")}`}`;
+}
+
+function goodFields(raw: unknown): Entry {
+  if (!isObject(raw)) return {};
+  const read = Object.entries(ENTRY.shape).map(([field, schema]) => [field, schema.safeParse(raw[field]).data]);
+  return Object.fromEntries(read) as Entry;
+}
+
+/** An entry laid over the operation of its name, or over the defaults. */
+function merged(base: Operation | undefined, key: string, entry: Entry): Operation {
+  const schema = entry.schema ?? base?.schema ?? (z.looseObject({}) as Operation["schema"]);
+  const changes = {
+    service: entry.service,
+    route: entry.route,
+    path: entry.path,
+    url: entry.url,
+    summary: entry.summary,
+    timeoutMs: entry.timeout,
+    slots: entry.slots,
+    concurrency: entry.concurrency,
+    retries: entry.retries,
+    backoffMs: entry.backoff,
+    retry500: entry.retry500,
+    retryTimeout: entry.retry_timeout,
+    onOrphan: entry.on_orphan,
+    resultTtlMs: entry.result_ttl,
+    files: entry.files,
+    accepts: entry.accepts,
+  };
+  const set = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
+  const start = base ?? operation({ name: key, service: key, route: `/${key}`, path: `/${key}`, summary: key, schema });
+  return { ...start, ...set, schema };
 }

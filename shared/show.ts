@@ -11,11 +11,21 @@ export const iso = (ms: number | undefined): string | null => (ms === undefined 
 
 export type Forecast = { position: number | null; eta_s: number | null };
 
-/** Where a job stands and when it is likely to be done; an estimate from the shared snapshot. */
-export function forecast(
-  gateway: Estimates,
-  job: Pick<Status, "id" | "state" | "sequence" | "operation" | "started">,
-): Forecast {
+type Judged = Pick<Status, "id" | "state" | "sequence" | "operation" | "started">;
+
+/**
+ * Where a job stands and when it is likely to be done. Nobody knows the latter while the service cannot be reached:
+ * no worker takes anything until it answers.
+ */
+export function forecast(gateway: Estimates, job: Judged): Forecast {
+  const told = estimate(gateway, job);
+  const service = serviceOf(job.id);
+  const state = told.eta_s === null ? undefined : gateway.snapshots.peek()?.services.find((s) => s.service === service);
+  return job.state === "queued" && state?.standing.word === "parked" ? { ...told, eta_s: null } : told;
+}
+
+/** The same from measured durations and the jobs ahead alone, in the shared snapshot: when to ask again. */
+export function estimate(gateway: Estimates, job: Judged): Forecast {
   const service = serviceOf(job.id);
   const state = isTerminal(job.state)
     ? undefined

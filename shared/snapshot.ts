@@ -5,7 +5,7 @@
 import { serviceName } from "./jobs.ts";
 import type { Registry } from "./services.ts";
 import type { Counts, Inspector, WorkerInfo } from "./store/inspect.ts";
-import { jobs } from "./words.ts";
+import { jobs, wait } from "./words.ts";
 
 /** How a service stands, in one word and in a sentence. */
 export type Standing = {
@@ -100,7 +100,7 @@ function standing(
   draining: boolean,
 ): Standing {
   const { queued, started } = counts;
-  if (counts.paused) return { word: "paused", text: `paused (${jobs(queued)} wait)` };
+  if (counts.paused) return { word: "paused", text: `paused (${jobs(queued)} ${wait(queued)})` };
   if (!deployed && queued + started === 0) return { word: "not deployed", text: "not deployed" };
   const parked = lanes.filter((lane) => lane.parked);
   if (parked.length > 0 && parked.length === lanes.length) {
@@ -108,7 +108,7 @@ function standing(
     return {
       word: "parked",
       since,
-      text: `parked (${parked[0]?.parked}; ${jobs(queued)} wait, for ${minutes(Date.now() - since)})`,
+      text: `parked (${parked[0]?.parked}; ${jobs(queued)} ${wait(queued)}, for ${minutes(Date.now() - since)})`,
     };
   }
   if (lanes.length === 0 && queued > 0) {

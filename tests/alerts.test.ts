@@ -1,7 +1,16 @@
 /** The alert rules by their figures, and what Redis keeps of them. tests/alerts-told.test.ts has whole processes. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { type AlertEvent, type Condition, conditions, firesNow, judge, nameOf, stateOf } from "../shared/alerts.ts";
+import {
+  type AlertEvent,
+  type Condition,
+  conditions,
+  firesNow,
+  judge,
+  nameOf,
+  stateOf,
+  unreachable,
+} from "../shared/alerts.ts";
 import { attention } from "../shared/board/attention.ts";
 import type { LastHour } from "../shared/board/history.ts";
 import { readConfig } from "../shared/config.ts";
@@ -93,6 +102,16 @@ test("a condition fires after its time and not before, tells it once, and is ove
   });
   expect(told[1]?.[1].data.text).toStartWith("Over after 3 min.");
   expect(new Set(told.map(([, { id }]) => id)).size).toBe(2);
+});
+
+test("a parked service is told with its address and why; with why alone where a worker told no address", () => {
+  const waiting = "ConnectionRefused; 2 jobs wait, for 3 min";
+  expect(unreachable(`parked (s cannot be reached at http://s:80: ${waiting})`)).toBe(
+    `the microservice cannot be reached at http://s:80: ${waiting}`,
+  );
+  expect(unreachable(`parked (s cannot be reached: ${waiting})`)).toBe(
+    `the microservice cannot be reached. ${waiting}`,
+  );
 });
 
 test("what flickers is never told: neither on its way to firing nor on its way back", () => {

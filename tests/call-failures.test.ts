@@ -157,7 +157,10 @@ underBoth(({ runtime, client, call }: Rows) => {
       await sleep(20);
       const outcome = await call({ url });
       expect(outcome).toMatchObject({ kind: "refused", error: { code: "service_unreachable" } });
-      expect(messageOf(outcome)).toMatch(/^ifcconvert cannot be reached: .*refused/i);
+      expect(messageOf(outcome)).toMatch(/^ifcconvert cannot be reached at http:\/\/127\.0\.0\.1:\d+: .*refused/i);
+      const secret = await call({ url: `${url.replace("://", "://me:hush-hush@")}?key=hush-hush` });
+      expect(messageOf(secret)).toStartWith(`ifcconvert cannot be reached at ${new URL(url).origin}: `);
+      expect(messageOf(secret)).not.toContain("hush");
     });
 
     test("a name that does not exist", async () => {

@@ -268,8 +268,24 @@ underBoth(({ client, call }: Rows) => {
         const { url } = await says(http(404, body, type ? `Content-Type: ${type}` : "X-No: type"));
         expect(messageOf(await call({ url }))).toBe(`ifcconvert answered 404: ${words}`);
       }
-      const { url } = await says(http(404));
-      expect(messageOf(await call({ url }))).toBe("ifcconvert answered 404");
+      const { url } = await says(http(400));
+      expect(messageOf(await call({ url }))).toBe("ifcconvert answered 400");
+    });
+
+    test("a 404 or 405 in a framework's words names where the call went, without user, password and query", async () => {
+      for (const [status, body, words] of [
+        [404, "404 Not Found", ": 404 Not Found"], // Hono
+        [404, '{"detail": "Not Found"}', ": Not Found"], // FastAPI
+        [405, '{"detail": "Method Not Allowed"}', ": Method Not Allowed"],
+        [404, "<html><pre>Cannot POST /run</pre></html>", ": (a page of HTML) Cannot POST /run"], // Express
+        [404, "<html><h1>404 Not Found</h1>nginx", ": (a page of HTML) 404 Not Found nginx"],
+        [404, "404 page not found\n", ": 404 page not found"], // Go
+        [404, "", ""],
+      ] as const) {
+        const { url } = await says(http(status, body, "Content-Type: text/plain"));
+        const asked = `${url.replace("://", "://me:hush-hush@")}?key=hush-hush`;
+        expect(messageOf(await call({ url: asked }))).toBe(`ifcconvert answered ${status} to POST ${url}${words}`);
+      }
     });
 
     test("a long reason is capped, also one without end, and a reason cut short still counts", async () => {

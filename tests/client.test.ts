@@ -5,11 +5,19 @@ import { type Stack, startStack } from "./support/stack.ts";
 
 let stack: Stack;
 let longhaul: Longhaul<Payloads & { work: Record<string, unknown> }>;
+const broken = Bun.serve({
+  ...{ port: 0, hostname: "127.0.0.1" },
+  fetch: () => Response.json({ detail: "File nowhere.ifc not found" }, { status: 404 }),
+});
 beforeAll(async () => {
-  stack = await startStack({ env: { API_KEYS: "client-test-key" } });
+  const env = { API_KEYS: "client-test-key", IFC2JSON_URL: `http://127.0.0.1:${broken.port}` };
+  stack = await startStack({ env });
   longhaul = new Longhaul(stack.url, "client-test-key");
 });
-afterAll(() => stack?.stop());
+afterAll(async () => {
+  await broken.stop(true);
+  await stack?.stop();
+});
 
 test("submit, wait, result", async () => {
   const id = await longhaul.submit("work", { sleep: 300, answer: { value: [1] } }, { priority: 8, tags: ["a"] });
@@ -25,6 +33,20 @@ test("a job that fails, and a request that is refused, say why", async () => {
   await expect(failed).rejects.toThrow("File a.ifc not found");
   const refused = { status: 403, problem: { code: "wrong_key" } };
   await expect(new Longhaul(stack.url, "wrong").status(id)).rejects.toMatchObject(refused);
+});
+
+test("run by itself it ends with a sentence when the job fails or the gateway refuses, and exit code 1", async () => {
+  for (const [key, words] of [
+    ["client-test-key", "It did not work: ifc2json answered 404: File nowhere.ifc not found\n"],
+    ["wrong-key-1", "It did not work: "],
+  ] as const) {
+    const run = Bun.spawn([process.execPath, "examples/client.ts", stack.url, "nowhere.ifc", key], {
+      ...{ cwd: `${import.meta.dir}/..`, stdout: "pipe", stderr: "pipe" },
+    });
+    const said = await new Response(run.stderr).text();
+    expect([await run.exited, said.split("\n").length]).toEqual([1, 2]);
+    expect(said).toStartWith(words);
+  }
 });
 
 test("cancel", async () => {

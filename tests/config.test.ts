@@ -3,7 +3,10 @@ import { afterAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { assemble, gatewayApp } from "../gateway.ts";
 import { ConfigError, readConfig } from "../shared/config.ts";
+import { RESERVED } from "../shared/services-file.ts";
+import { connect } from "../shared/store/redis.ts";
 import { durationMs, sizeBytes } from "../shared/units.ts";
 
 const dir = mkdtempSync(join(tmpdir(), "longhaul-config-"));
@@ -113,6 +116,29 @@ test("a life of 0 is refused: Redis would lose the record in the step that write
     for (const text of ["0", "0s", "999ms", "31d"]) expect(mistakes({ [name]: text })).toHaveLength(1);
     for (const text of ["1s", "30d"]) expect(mistakes({ [name]: text })).toEqual([]);
   }
+});
+
+test("without keys a gateway listens on loopback only, told beside the other mistakes; a worker listens nowhere", () => {
+  const told = (env: Record<string, string>) => {
+    try {
+      readConfig(env, { listens: true });
+      return [];
+    } catch (error) {
+      return (error as ConfigError).mistakes;
+    }
+  };
+  const host = expect.stringMatching(/^HOST is 0\.0\.0\.0, but there are no API_KEYS: .* or HOST=127\.0\.0\.1$/);
+  const board = expect.stringContaining("DASHBOARD_HOST is ::, but there are no API_KEYS");
+  const wrong = expect.stringContaining("LEASE: must be");
+  expect(told({ HOST: "0.0.0.0" })).toEqual([host]);
+  expect(told({ HOST: "0.0.0.0", DASHBOARD_HOST: "::", LEASE: "soon" })).toEqual([wrong, host, board]);
+  expect(told({ HOST: "0.0.0.0", DASHBOARD_HOST: "127.0.0.1" })).toEqual([host]);
+  expect(told({ DASHBOARD_HOST: "::" })).toEqual([board]);
+  expect(told({ DASHBOARD_HOST: "::", DASHBOARD_PORT: "0" })).toEqual([]);
+  expect(told({ HOST: "0.0.0.0", API_KEYS: "short" })).toEqual([expect.stringContaining("API_KEYS: holds")]);
+  expect(told({ HOST: "0.0.0.0", API_KEYS: "goodgoodgood" })).toEqual([]);
+  expect(told({ HOST: "0.0.0.0", ALLOWED_IP_RANGES: "10.0.0.0/8" })).toEqual([]);
+  expect(mistakes({ HOST: "0.0.0.0" })).toEqual([]);
 });
 
 test("numbers: the edges pass, one more does not", () => {
@@ -254,6 +280,42 @@ test("SERVICES: every mistake of a file at once, with its place", () => {
   }
 });
 
+test("SERVICES: what is wrong with a file is told in words that name the cure, all of it at one start", () => {
+  const told = mistakes(
+    withFile(
+      {
+        Thumb_nail: { url: "http://x" },
+        a: { url: "127.0.0.1:9001", timout: "5m", timeout: "soon", backoff: "later", schema: { type: 7 }, slots: 2 },
+        b: { url: "ftp://me:hush-hush@host/", frobnicate: 1 },
+        c: { timeout: "1m", route: "/jobs" },
+      },
+      { WORKER_SERVICES: "a,b,c", GATEWAY_URL: "gateway:8000", IFC5D_URL: "//u:hush-hush@ifc5d" },
+    ),
+  );
+  for (const words of [
+    'IFC5D_URL: must be an http(s) URL such as http://127.0.0.1:9001, not "…@ifc5d"',
+    'GATEWAY_URL: must be an http(s) URL such as http://gateway:8000, not "gateway:8000"',
+    "SERVICES.operations.Thumb_nail: a name may have a–z, 0–9 and - only, at most 64",
+    'SERVICES.operations.a: there is no key "timout", did you mean timeout?',
+    'SERVICES.operations.a.url: must be an http(s) URL such as http://127.0.0.1:9001, not "127.0.0.1:9001"',
+    "SERVICES.operations.a.timeout: must be a duration",
+    "SERVICES.operations.a.backoff: must be a duration",
+    "SERVICES.operations.a.schema: ",
+    'SERVICES.operations.b: there is no key "frobnicate"; there are service, route, url,',
+    'SERVICES.operations.b.url: must be an http(s) URL such as http://127.0.0.1:9001, not "ftp://…@host/"',
+    "SERVICES.operations.c.url: is needed for a new operation",
+    "SERVICES.operations.c.route: is /jobs, one of the gateway's own routes; set another",
+  ]) {
+    expect([words, told.filter((line) => line.startsWith(words)).length, told]).toEqual([words, 1, told]);
+  }
+  expect(told).toHaveLength(12);
+  for (const content of [{ operation: {} }, { operations: [] }, [], null, 7]) {
+    expect(mistakes({ SERVICES: servicesFile(content) })).toEqual([
+      expect.stringContaining("needs an object `operations`"),
+    ]);
+  }
+});
+
 test("SERVICES: durations of 0 and no address are told", () => {
   const text = mistakes(withFile({ a: { timeout: 0, result_ttl: "0s" } })).join("\n");
   for (const place of ["operations.a.timeout", "operations.a.result_ttl", "operations.a.url"])
@@ -271,6 +333,24 @@ test("SERVICES: a route may not hide one of the gateway's own", () => {
   for (const route of ["/jobs", "/jobs/:id/cancel", "/health", "/livez", "/x/*"]) {
     expect([route, mistakes(withFile({ a: { url: "http://a", route } })).length > 0]).toEqual([route, true]);
   }
+});
+
+test("SERVICES: an operation's name alone may not hide one either: each first part of a real route is reserved", () => {
+  for (const name of ["jobs", "batches", "health", "audit", "alerts", "upload", "docs"]) {
+    const told = mistakes(withFile({ [name]: { url: "http://a" } }));
+    expect(told).toEqual([expect.stringContaining(`SERVICES.operations.${name}.route: is /${name} if left out`)]);
+    expect(mistakes(withFile({ [name]: { url: "http://a", route: `/my-${name}` } }))).toEqual([]);
+  }
+  const config = readConfig({});
+  const redis = connect("redis://127.0.0.1:9", "request", "never-asked");
+  const app = gatewayApp(assemble(config, redis));
+  redis.disconnect();
+  const first = (path: string) => path.split("/")[1] as string;
+  // GET /ifc2json/… stands beside the operation of that name
+  const operations = new Set(config.registry.operations.map((op) => first(op.route)));
+  const own = new Set(app.routes.map(({ path }) => first(path)).filter((part) => part && !operations.has(part)));
+  const later = "schedules"; // contract.md keeps it free
+  expect([...own, later].sort()).toEqual([...RESERVED].sort());
 });
 
 test("alerts: shares, durations and an address of the operator's own; a user or a password in it is refused", () => {

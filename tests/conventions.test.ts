@@ -6,6 +6,7 @@ import { Glob } from "bun";
 import { readConfig, VARIABLES } from "../shared/config.ts";
 import { FIELD, STATES } from "../shared/jobs.ts";
 import { SERVICE_KEYS } from "../shared/keys.ts";
+import { ENTRY_KEYS } from "../shared/services-file.ts";
 import { ALL_SCRIPTS } from "./support/scripts.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname;
@@ -139,7 +140,7 @@ test("fields of a record: every name is short and unique, and every state is kno
 
 /** Which layer a file is of: it may import its own and those before it. */
 const LAYERS: [RegExp, string][] = [
-  [/^shared\/(faults|addresses|ssrf|units|version|runtime|answer)\.ts$/, "leaf"],
+  [/^shared\/(faults|addresses|ssrf|units|version|runtime|answer|nearest)\.ts$/, "leaf"],
   [/^shared\/jobs\.ts$/, "jobs"],
   [/^shared\/keys\.ts$/, "keys"],
   [/^shared\/services(-file)?\.ts$/, "services"],
@@ -307,3 +308,15 @@ test.if(rows.length > 0)("README's defaults are the defaults", () => {
   }
   expect(compared).toBeGreaterThan(15);
 });
+
+test.if(rows.length > 0)(
+  "README's table of an operation's keys names exactly those that a SERVICES file may have",
+  () => {
+    const told = read("README.md")
+      .split("\n| key of an operation ")[1]
+      ?.split("\n\n")[0]
+      ?.split("\n")
+      .flatMap((row) => [...(row.split("|")[1] ?? "").matchAll(/`(\w+)`/g)].map((m) => m[1] as string));
+    expect(told?.sort()).toEqual([...ENTRY_KEYS].sort());
+  },
+);

@@ -59,6 +59,13 @@ test("the document is open, valid OpenAPI 3.1, and comes with an ETag", async ()
   expect(JSON.stringify(doc)).not.toContain("127.0.0.1:9"); // no address of a service
 });
 
+test("the bare address names places that there are", async () => {
+  const { name, ...places } = await self.json("/");
+  expect([name, places.docs]).toEqual(["Longhaul", "/docs"]);
+  for (const place of Object.values(places))
+    expect([place, (await self.ask("GET", place as string)).status]).toEqual([place, 200]);
+});
+
 test("its paths are the routes that there are", () => {
   const real = gatewayApp(self.gateway)
     .routes.filter(({ method }) => method !== "ALL")

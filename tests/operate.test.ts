@@ -38,7 +38,7 @@ test("pause stops the queue, /health says so, resume lets it run", async () => {
   const id = await submit({});
   await Bun.sleep(400);
   expect(await status(id)).toBe("queued");
-  expect((await get("/health")).services.work).toBe("paused (1 job wait)");
+  expect((await get("/health")).services.work).toBe("paused (1 job waits)");
   expect(await post("/queues/work/resume")).toMatchObject({ code: 200, paused: false });
   await until(async () => (await status(id)) === "finished");
 });

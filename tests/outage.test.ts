@@ -173,6 +173,29 @@ test("a gateway on a busy port says so in one sentence", async () => {
   await taken.stop(true);
 }, 60_000);
 
+test("two gateways do not share a port, nor a dashboard's: the second says so and ends", async () => {
+  const [port, dashboardPort] = [String(await freePort()), String(await freePort())];
+  const env = { REDIS_URL: redis.url, PORT: port, DASHBOARD_PORT: dashboardPort };
+  const first = startProcess("gateway.ts", env);
+  try {
+    await first.says(/dashboard: http/);
+    for (const [taken, more] of [
+      [port, { DASHBOARD_PORT: "0" }],
+      [dashboardPort, { PORT: String(await freePort()) }],
+    ] as const) {
+      const second = startProcess("gateway.ts", { ...env, ...more });
+      await second.says(/is taken|gateway ready.*\n(?:dashboard|$)/);
+      second.kill("SIGKILL");
+      expect(second.output().trim()).toBe(
+        `Port 127.0.0.1:${taken} is taken. Set PORT or DASHBOARD_PORT to a free one.`,
+      );
+    }
+  } finally {
+    first.kill("SIGKILL");
+    await first.exited;
+  }
+}, 60_000);
+
 test("a Redis that loses what it accepts is refused, with what to do; ALLOW_VOLATILE starts and shows degraded", async () => {
   await redis.client.config("SET", "appendonly", "no");
   await redis.client.config("SET", "maxmemory-policy", "allkeys-lru");

@@ -1,10 +1,12 @@
 /** Redis in trouble: what clients are told, and that jobs outlive it. */
 import { afterEach, expect, test } from "bun:test";
+import { EventEmitter } from "node:events";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, connect as dial } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { freePort, startRedis } from "./support/redis.ts";
+import { redisAddress, tellAway } from "../shared/away.ts";
+import { freePort, startRedis, type TestRedis } from "./support/redis.ts";
 import { type Stack, type StackOptions, startProcess, startStack, until } from "./support/stack.ts";
 
 let stack: Stack;
@@ -324,3 +326,58 @@ test("a worker that starts while Redis refuses writes waits, and works when it d
   await starting;
   expect((await stack.ended(id)).status).toBe("finished");
 }, 60_000);
+
+test("without a Redis, worker and gateway say where they look and why they wait, once, and start when it comes", async () => {
+  const port = await freePort();
+  const env = { REDIS_URL: `redis://:hush-hush@127.0.0.1:${port}/0`, IFCCONVERT_URL: "http://127.0.0.1:1" };
+  const line = `Redis at 127.0.0.1:${port} does not answer (ECONNREFUSED); waiting for it. REDIS_URL says where it is.`;
+  const waiting = [
+    startProcess("worker.ts", env),
+    startProcess("gateway.ts", { ...env, PORT: "0", DASHBOARD_PORT: "0" }),
+  ];
+  let redis: TestRedis | undefined;
+  try {
+    for (const one of waiting) await one.says(/waiting for it/, 10_000);
+    await Bun.sleep(1_000);
+    for (const one of waiting) {
+      expect(one.output().split(line)).toHaveLength(2);
+      expect(one.output()).not.toContain("hush-hush");
+    }
+    redis = await startRedis({ requirepass: "hush-hush" }, port);
+    await waiting[0]?.says(/ready under/);
+    for (const one of waiting) await one.says(/Redis at 127.0.0.1:\d+ answers\./);
+  } finally {
+    for (const one of waiting) one.kill("SIGKILL");
+    await redis?.stop();
+  }
+}, 60_000);
+
+test("an absence of Redis is told after a while, then at intervals; a short one is not, nor any password", async () => {
+  const redis = Object.assign(new EventEmitter(), { status: "connecting" });
+  const lines: string[] = [];
+  tellAway(redis as never, "redis://me:hush-hush@db:7000", (line) => lines.push(line), { firstMs: 60, againMs: 200 });
+  redis.emit("error", new Error("WRONGPASS invalid username-password pair"));
+  redis.emit("close");
+  await until(() => lines.length > 0);
+  expect(lines[0]).toStartWith("Redis at db:7000 refuses the connection (WRONGPASS ");
+  await Bun.sleep(100); // a connection that comes and goes is told no oftener
+  for (const event of ["ready", "close", "ready", "close"]) redis.emit(event);
+  expect(lines).toEqual([lines[0] as string, "Redis at db:7000 answers."]);
+  await until(() => lines.length > 2);
+  redis.emit("ready");
+  expect(lines.slice(2)).toEqual([
+    "Redis at db:7000 does not answer; waiting for it. REDIS_URL says where it is.",
+    "Redis at db:7000 answers.",
+  ]);
+  for (const [url, address] of [
+    ["redis://localhost", "localhost:6379"],
+    ["rediss://u:p@[::1]:7/0", "[::1]:7"],
+    ["redis+sentinel://:p@h1:26379,h2/master", "h1:26379,h2"],
+    ["redis://:a?b@host", "the address in REDIS_URL"],
+    ["redis://host/0?password=x@y", "the address in REDIS_URL"],
+    ["redis://:a/b@host", "the address in REDIS_URL"],
+    ["redis://:a@b@host", "the address in REDIS_URL"],
+  ]) {
+    expect([url, redisAddress(url as string)]).toEqual([url as string, address as string]);
+  }
+});

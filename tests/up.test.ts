@@ -13,7 +13,7 @@ import {
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
-import { freePort } from "./support/redis.ts";
+import { freePort, startRedis } from "./support/redis.ts";
 import { type Process, startProcess, until } from "./support/stack.ts";
 
 const ROOT = join(import.meta.dir, "..");
@@ -98,12 +98,15 @@ async function expectNothingLeft(env: Record<string, string>): Promise<void> {
   expect(existsSync(join(env.DATA_DIR as string, "up.lock"))).toBe(false);
 }
 
-/** Does what it prints for people to paste, and returns the last status. */
-async function tryIt(run: Process): Promise<{ job_id: string; status: string }> {
-  const script = /^id=[\s\S]*?done$/m.exec(run.output())?.[0] as string;
-  const shell = Bun.spawn(["sh", "-c", script], { stdout: "pipe" });
+/** Does what it prints for people to paste. @returns what that shows */
+async function paste(run: Process, env: Record<string, string> = {}): Promise<string> {
+  const script = /^told=[\s\S]*?done$/m.exec(run.output())?.[0] as string;
+  const shell = Bun.spawn(["sh", "-c", script], { stdout: "pipe", env: { ...process.env, ...env } });
+  const late = setTimeout(() => shell.kill("SIGKILL"), 20_000);
   const shown = await new Response(shell.stdout).text();
-  return JSON.parse(shown.slice(shown.lastIndexOf('{"job_id"')));
+  clearTimeout(late);
+  expect(shell.signalCode).toBeNull();
+  return shown;
 }
 
 test("a fresh copy starts, its curl makes a GLB, crashes are repaired, the data outlives it", async () => {
@@ -112,7 +115,8 @@ test("a fresh copy starts, its curl makes a GLB, crashes are repaired, the data 
   await ready(run);
   expect(run.output()).toContain(`http://127.0.0.1:${env.PORT}`);
   expect(run.output()).toContain(`http://127.0.0.1:${env.DASHBOARD_PORT}`);
-  const job = await tryIt(run);
+  const shown = await paste(run);
+  const job = JSON.parse(shown.slice(shown.lastIndexOf('{"job_id"')));
   expect(job.status).toBe("finished");
   expect(readFileSync(join(home, "first/output/converted/house.glb")).toString("latin1", 0, 4)).toBe("glTF");
 
@@ -149,12 +153,24 @@ test("two run beside each other; kill -9 of one leaves nothing, and the next sta
   first.kill("SIGKILL");
   const next = up(one);
   await ready(next);
-  expect(next.output()).toContain("waiting until what it left has stopped");
+  expect(next.output()).toContain("waiting until what it left has stopped: 10 to 15 s, up to 45 s");
   expect(await listens(other.PORT)).toBe(true);
   for (const run of [next, second]) run.kill("SIGHUP");
   expect(await Promise.all([next.exited, second.exited])).toEqual([0, 0]);
   await expectNothingLeft(one);
   await expectNothingLeft(other);
+}, 90_000);
+
+test("what it prints for people to paste ends when the key is wrong, and shows the answer", async () => {
+  const env = await settings("keys", { API_KEYS: "right-key-1" });
+  const run = up(env);
+  await ready(run);
+  const shown = await paste(run, { API_KEY: "wrong-key-1" });
+  expect(shown.trim().split("\n")).toHaveLength(1);
+  expect(JSON.parse(shown)).toMatchObject({ status: 403, code: "wrong_key" });
+  expect(await paste(run, { API_KEY: "right-key-1" })).toContain('"status":"finished"');
+  run.kill("SIGTERM");
+  expect(await run.exited).toBe(0);
 }, 90_000);
 
 test("a busy port: names the port and the variable, starts nothing", async () => {
@@ -190,18 +206,23 @@ test("no Redis and no package manager: says what to type", async () => {
   await expectNothingLeft(env);
 }, 30_000);
 
-test("mistakes in the configuration are told all at once", async () => {
-  const run = up(await settings("wrong", { PORT: "eighty", LEASE: "soon" }));
+test("mistakes in the configuration are told all at once, before anything starts", async () => {
+  const env = await settings("wrong", { PORT: "eighty", LEASE: "soon", HOST: "0.0.0.0" });
+  const run = up(env);
   expect(await run.exited).toBe(1);
   expect(run.output()).toMatch(/PORT: must be a whole number/);
   expect(run.output()).toMatch(/LEASE: must be a duration/);
+  expect(run.output().split("there are no API_KEYS")).toHaveLength(2);
+  expect(existsSync(env.DATA_DIR as string)).toBe(false);
 }, 30_000);
 
 test("a child that cannot start ends everything, with the reason", async () => {
-  const env = await settings("keyless", { HOST: "0.0.0.0" }); // the gateway refuses without API_KEYS
+  const redis = await startRedis({ "maxmemory-policy": "allkeys-lru" }); // the gateway refuses one that may lose jobs
+  const env = await settings("unfit", { REDIS_URL: redis.url });
   const run = up(env);
   expect(await run.exited).toBe(1);
-  expect(run.output()).toContain("gateway ended while starting");
-  expect(run.output()).toContain("API_KEYS");
+  expect(run.output()).toMatch(/(worker|gateway) ended while starting/);
+  expect(run.output()).toContain("noeviction");
   await expectNothingLeft(env);
+  await redis.stop();
 }, 30_000);

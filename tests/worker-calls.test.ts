@@ -42,6 +42,20 @@ test("PARK_LIMIT: what was refused for so long fails as service_unreachable", as
   expect((await stack.get(`/jobs/${id}`)).error.code).toBe("service_unreachable");
 }, 120_000);
 
+test("a parked service: /health names the address, and its jobs have a place, no forecast, and a time to ask again", async () => {
+  await start();
+  const { origin } = new URL(stack.service.url);
+  await stack.service.stop();
+  const id = await stack.submit({});
+  const health = async () => (await stack.get("/health")).services.work as string;
+  await until(async () => (await health()).startsWith(`parked (work cannot be reached at ${origin}: `));
+  expect(await health()).toMatch(/; 1 job waits, for \d+ s\)$/);
+  const response = await fetch(`${stack.url}/jobs/${id}/status`);
+  expect(await response.json()).toMatchObject({ status: "queued", position: 1, eta_s: null });
+  expect(Number(response.headers.get("retry-after"))).toBeGreaterThan(1);
+  expect(stack.workers[0]?.output()).toContain(`parked, work cannot be reached at ${origin}: `);
+}, 60_000);
+
 test("a call beyond its time limit is closed and fails as timeout; a job's own limit counts too", async () => {
   await start({ operation: { timeout: "1500ms" } });
   const [long, own] = [

@@ -40,8 +40,13 @@ async function ask(port: number, command: string, args: string[]): Promise<unkno
 }
 
 /** Waits until nothing of a killed run is left, so that no two Redis ever share the directory. */
-async function outwait(last: Holder, redisDir: string, say: Say, checkpoint: () => void): Promise<void> {
-  if (last.guard && isAlive(last.guard)) say("the run before was killed; waiting until what it left has stopped");
+async function outwait(last: Holder, redisDir: string, say: Say, checkpoint: () => void, drainMs: number) {
+  if (last.guard && isAlive(last.guard)) {
+    const most = Math.ceil(drainMs / 1_000) + 15;
+    say(
+      `the run before was killed; waiting until what it left has stopped: 10 to 15 s, up to ${most} s while calls run (DRAIN_TIMEOUT)`,
+    );
+  }
   while (last.guard && isAlive(last.guard)) {
     checkpoint();
     await Bun.sleep(200);
@@ -66,9 +71,10 @@ export interface Lock {
 /**
  * Takes the directory, made where it is missing, for this process.
  * @param checkpoint  asked while waiting; throws to give up
+ * @param drainMs     how long a worker lets calls end: told, where a killed run's worker is waited for
  * @throws Trouble with the pid of the `up` that has it
  */
-export async function lock(dataDir: string, say: Say, checkpoint: () => void): Promise<Lock> {
+export async function lock(dataDir: string, say: Say, checkpoint: () => void, drainMs: number): Promise<Lock> {
   mkdirSync(dataDir, { recursive: true });
   const file = join(dataDir, "up.lock");
   const mine = `${file}.${process.pid}`;
@@ -90,7 +96,7 @@ export async function lock(dataDir: string, say: Say, checkpoint: () => void): P
             "Stop that one, or set DATA_DIR (and PORT, DASHBOARD_PORT) to run a second one beside it.",
         );
       }
-      if (last) await outwait(last, join(dataDir, "redis"), say, checkpoint);
+      if (last) await outwait(last, join(dataDir, "redis"), say, checkpoint, drainMs);
       // Two that take over at once: whoever removes the other's fresh lock is found out by the check below.
       if (read(file)?.pid === last?.pid) rmSync(file, { force: true });
     }

@@ -48,7 +48,7 @@ export async function settings(env: Env): Promise<Settings> {
 if (import.meta.main) {
   const { ConfigError, readConfig } = await import("../shared/config.ts");
   try {
-    const config = readConfig(process.env);
+    const config = readConfig(process.env, { listens: true });
     const told: Settings = {
       ...{ port: config.port, dashboardPort: config.dashboardPort },
       ...{ host: config.host, dashboardHost: config.dashboardHost },

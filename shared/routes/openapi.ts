@@ -22,9 +22,13 @@ const HEADERS = {
 };
 const tagOf = (text: string) => `"${createHash("sha256").update(text).digest("base64url").slice(0, 22)}"`;
 
+/** What whoever opens the bare address is told. */
+const START = JSON.stringify({ name: "Longhaul", docs: "/docs", openapi: "/openapi.json", health: "/health" });
+
 export function openapi({ config }: Gateway, asked: Asked) {
   let made: { text: string; etag: string } | undefined;
   const app = newApp();
+  app.get("/", () => jsonText(START));
   app.get("/openapi.json", (c) => {
     if (!made) {
       const text = JSON.stringify(document(config.registry, asked, config.maxBatchJobs));

@@ -35,10 +35,13 @@ export type TestRedis = {
   stop(): Promise<void>;
 };
 
-/** @param options  further options of redis-server: { maxmemory: "50mb" } */
-export async function startRedis(options: Record<string, string> = {}): Promise<TestRedis> {
+/**
+ * @param options  further options of redis-server: { maxmemory: "50mb" }
+ * @param at       its port, where the test has told it to others already
+ */
+export async function startRedis(options: Record<string, string> = {}, at?: number): Promise<TestRedis> {
   const dir = mkdtempSync(join(tmpdir(), "longhaul-redis-"));
-  const port = await freePort();
+  const port = at ?? (await freePort());
   const settings: Record<string, string> = {
     port: String(port),
     bind: "127.0.0.1",
@@ -54,7 +57,12 @@ export async function startRedis(options: Record<string, string> = {}): Promise<
   const args = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]);
   const spawn = () => Bun.spawn(["redis-server", ...args], { stdout: "ignore", stderr: "ignore" });
   let child = spawn();
-  const client = new Redis({ port, maxRetriesPerRequest: null, retryStrategy: () => 50 });
+  const client = new Redis({
+    port,
+    password: options.requirepass,
+    maxRetriesPerRequest: null,
+    retryStrategy: () => 50,
+  });
   client.on("error", () => {});
   await client.ping();
   return {
