@@ -28,7 +28,7 @@ export const CLIENT_MUTANTS: Mutant[] = [
   {
     name: "wait: everything is marked as watched",
     file: "shared/lua/watch.lua",
-    from: "if not f[3] and state ~= 'finished' and state ~= 'failed' and state ~= 'canceled' then",
+    from: "if not f[3] and not TERMINAL[h.state] then",
     to: "if not f[3] then",
     ...by("follow", "only a watched record"),
   },
@@ -49,8 +49,8 @@ export const CLIENT_MUTANTS: Mutant[] = [
   {
     name: "events: a start is not published",
     file: "shared/lua/turn.lua",
-    from: "    if g[4] then call('PUBLISH', 'lh:events', id) end\n",
-    to: "",
+    from: "  if f[4] then call('PUBLISH', 'lh:events', id) end\n  took(",
+    to: "  took(",
     ...by("follow", "start at once"),
   },
   {

@@ -31,10 +31,38 @@ export const MUTANTS: Mutant[] = [
   {
     name: "no fence: a settle is not asked for its token",
     file: "shared/lua/turn.lua",
-    from: "  if not k or string.sub(k, -#token) ~= token then\n",
+    from: "  if string.sub(h.start, -#token) ~= token then\n",
     to: "  if false then\n",
     ...model,
     chaos: "SIGSTOP worker",
+  },
+  {
+    name: "no fence for the common job: its short way does not ask for the token",
+    file: "shared/lua/turn.lua",
+    from: " and string.find(was, token, -#token, true) then",
+    to: " then",
+    ...model,
+  },
+  {
+    name: "every job is settled as a common one: effects, waiters and cancels are not looked for",
+    file: "shared/lua/turn.lua",
+    from: "if how.short and string.byte(was) <= 57 and",
+    to: "if how.short and",
+    ...model,
+  },
+  {
+    name: "watch does not say that the record has more: a take does not look for who waits",
+    file: "shared/lua/watch.lua",
+    from: "  h.more = 1\n",
+    to: "",
+    check: ["tests/follow.test.ts"],
+  },
+  {
+    name: "what was counted stays in the tally, and is counted again",
+    file: "shared/lua/lib/fold.lua",
+    from: "call('LPOP', K.tally, 2000) or {}",
+    to: "call('LRANGE', K.tally, 0, 1999)",
+    check: ["tests/metrics.test.ts"],
   },
   {
     name: "no reconcile: a lane does not compare Redis with its memory",
@@ -77,7 +105,7 @@ export const MUTANTS: Mutant[] = [
   {
     name: "a settle that is sent again acts again",
     file: "shared/lua/turn.lua",
-    from: "  if f[1] ~= 'started' then return 'ok' end\n",
+    from: "  if h.state ~= 'started' then return 'ok' end\n",
     to: "",
     ...model,
     chaos: "Redis replies dropped",
