@@ -32,7 +32,7 @@ const ASK = { concurrency: 0, limitMs: 60_000, limits: "" };
 const TERMINAL = ["finished", "failed", "canceled"];
 
 const settleOf = (id: JobId, token: string, kind: Settle["kind"], delayMs: number): Settle => ({
-  ...{ id, token, kind, ttlMs: DAY, delayMs, entry: `{"outcome":"${kind}"}` },
+  ...{ id, token, kind, started: Date.now(), operation: "work", ttlMs: DAY, delayMs, entry: `{"outcome":"${kind}"}` },
   ...(kind === "finish" ? { result: "1" } : { error: '{"code":"http_error","message":"","retryable":true}' }),
 });
 

@@ -41,7 +41,7 @@ export const MUTANTS: Mutant[] = [
     file: "shared/lua/turn.lua",
     from: " and string.find(was, token, -#token, true) then",
     to: " then",
-    ...model,
+    check: ["tests/store.test.ts", "-t", "token is not ours"],
   },
   {
     name: "every job is settled as a common one: effects, waiters and cancels are not looked for",

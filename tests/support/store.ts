@@ -82,6 +82,8 @@ export const settle = (taken: Taken, kind: Settle["kind"], more: Partial<Settle>
   id: taken.id,
   token: taken.token,
   kind,
+  started: taken.started,
+  operation: taken.operation,
   ttlMs: DAY,
   entry: JSON.stringify({ attempt: taken.attempt, outcome: kind }),
   error: '{"code":"http_error","message":"no","retryable":false}',
