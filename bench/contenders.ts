@@ -1,6 +1,7 @@
 /** Those who are measured: each knows how to start its gateway and its worker, and how to read when a job ended. */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { parseHead } from "../shared/jobs.ts";
 import { BUN_START } from "../shared/runtime.ts";
 import { type BenchRedis, type Child, CONCURRENCY, start } from "./machine.ts";
 
@@ -40,7 +41,7 @@ export const longhaul: Contender = {
     return start("worker.ts", { ...env(redis, 0, dir, serviceUrl), ...more }, /ready under/, flags);
   },
   finished: (redis) => redis.client.zcard("lh:{noop}:ended:finished"),
-  endedAt: async (redis, id) => Number(await redis.client.hget(`lh:{noop}:job:${id}`, "e")),
+  endedAt: async (redis, id) => parseHead(await redis.client.hget(`lh:{noop}:job:${id}`, "h"))?.ended ?? Number.NaN,
 };
 
 /** One operation on the no-op service; every feature on, as shipped. */
