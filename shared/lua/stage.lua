@@ -27,7 +27,7 @@ if maxQueued > 0 then
 end
 local ids = {}
 for i, at in ipairs(fresh) do
-  write_record(at, more_of(at), 'deferred', 0)
+  write_record(K.job .. ARGV[at], at, more_of(at), 'deferred', 0)
   ids[i] = ARGV[at]
 end
 if call('HSETNX', K.batch .. batch, 'left', members) == 1 then

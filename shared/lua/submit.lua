@@ -46,7 +46,7 @@ for i = 1, jobs do
   else
     local later = more.due and more.due > now
     local n = seq + fresh + 1
-    write_record(at, more, later and 'scheduled' or 'queued', n)
+    write_record(records[i], at, more, later and 'scheduled' or 'queued', n)
     if later then
       call('ZADD', K.scheduled, more.due, id)
     elseif more.pri then

@@ -10,9 +10,9 @@ local function more_of(at)
   return cjson.decode(text)
 end
 
-local function write_record(at, more, state, n)
+local function write_record(key, at, more, state, n)
   local head = text(n) .. ' ' .. stamp .. ' ' .. ARGV[at + 1]
-  if more == NONE and state == 'queued' then return call('HSET', K.job .. ARGV[at], 'h', head, 'p', ARGV[at + 2]) end
+  if more == NONE and state == 'queued' then return call('HSET', key, 'h', head, 'p', ARGV[at + 2]) end
   local f = { 'h', state .. ' 1 ' .. head }
   if more.due and more.due <= now then more.due = nil end
   for _, name in ipairs(RARE) do
@@ -24,5 +24,5 @@ local function write_record(at, more, state, n)
   end
   f[#f + 1] = 'p'
   f[#f + 1] = ARGV[at + 2]
-  call('HSET', K.job .. ARGV[at], unpack(f))
+  call('HSET', key, unpack(f))
 end
