@@ -257,7 +257,7 @@ test("another major of the protocol is refused with what to do; two minors work 
   for (const file of ["worker.ts", "gateway.ts"]) {
     const process = startProcess(file, { ...stack.env, PORT: "0", DASHBOARD_PORT: "0" });
     expect(await process.exited).toBe(1);
-    expect(process.output()).toMatch(/protocol 99, this version speaks 2.*queues are empty/s);
+    expect(process.output()).toMatch(/protocol 99, this version speaks 3.*queues are empty/s);
   }
 }, 60_000);
 
