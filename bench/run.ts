@@ -166,6 +166,9 @@ await service.stop();
 rmSync(dir, { recursive: true, force: true });
 
 const at = (name: string, field: keyof Figures) => (results.get(name) ?? []).map((f) => f[field]);
+/** Each round's own ratio to BullMQ: the machine's speed moves between rounds, and takes both with it. */
+const ratios = (field: keyof Figures) =>
+  at(longhaul.name, field).map((ours, n) => ours / (at(bullmq.name, field)[n] as number));
 const range = (list: number[], digits: number) =>
   list.length
     ? `${median(list).toFixed(digits)} (${Math.min(...list).toFixed(digits)}–${Math.max(...list).toFixed(digits)})`
@@ -188,24 +191,22 @@ console.log(
   `| | ${contenders.map((c) => c.name).join(" | ")} | ratio | must · aim |\n|---|${"---|".repeat(contenders.length + 2)}`,
 );
 for (const [label, field, digits, goal] of ROWS) {
-  const ratio =
-    values.only === "" ? `${(median(at(longhaul.name, field)) / median(at(bullmq.name, field))).toFixed(2)} ×` : "–";
+  const ratio = values.only === "" ? `${range(ratios(field), 2)} ×` : "–";
   console.log(
     `| ${label} | ${contenders.map((c) => range(at(c.name, field), digits)).join(" | ")} | ${ratio} | ${goal} |`,
   );
 }
 for (const kind of ["fork", "simple"] as const) {
   if (rq[kind].length === 0) continue;
-  const times = median(at(longhaul.name, "drain")) / median(rq[kind]);
+  const times = median(at(longhaul.name, "drain").map((ours, n) => ours / (rq[kind][n] as number)));
   const name = kind === "fork" ? "RQ, a process a job (the old system)" : "RQ SimpleWorker";
   const goal = kind === "fork" ? "≥ 300 · 1,500" : "";
   console.log(`| drain of ${name}, /s | ${range(rq[kind], 0)} | | | ${times.toFixed(0)} × | ${goal} |`);
 }
 /** A row of a limit, and how much of it Longhaul reaches in what is compared with it. */
 function limit(name: string, of: (b: Limits) => number, what?: "submit" | "drain", goal = "") {
-  const share = what
-    ? `${what} is ${((100 * median(at(longhaul.name, what))) / median(bounds.map(of))).toFixed(0)} % of it`
-    : "";
+  const shares = what ? at(longhaul.name, what).map((ours, n) => (100 * ours) / of(bounds[n] as Limits)) : [];
+  const share = what ? `${what} is ${range(shares, 0)} % of it` : "";
   console.log(`| limit: ${name}, /s | ${range(bounds.map(of), 0)} | | | ${share} | ${goal} |`);
 }
 limit("hono no-op POST", (b) => b.post, "submit");
