@@ -3,7 +3,7 @@ import { type Gateway, jsonText, matches, revised, tagOf } from "./app.ts";
 import { Fault } from "./faults.ts";
 import { isTerminal, type JobId, serviceOf } from "./jobs.ts";
 import { againS, estimate, forecast, statusText } from "./show.ts";
-import { etaS } from "./snapshot.ts";
+import { etaS, type Snapshot } from "./snapshot.ts";
 import { noJob } from "./store/inspect.ts";
 import type { NewJob } from "./store/produce.ts";
 
@@ -19,25 +19,39 @@ export function refuseWhenFull({ snapshots }: Gateway): void {
   }
 }
 
+/** of the last snapshot, by operation: every submit asks, and within a second the answer is the same */
+let lasts: { of: Snapshot; etaS: Map<string, number> } | undefined;
+
+/** s until a job that comes now is likely to be done; 1 while nothing is known. */
+function etaOfLast({ snapshots }: Gateway, { id, operation }: NewJob): number {
+  const snapshot = snapshots.peek();
+  if (!snapshot) return 1;
+  if (lasts?.of !== snapshot) lasts = { of: snapshot, etaS: new Map() };
+  let eta = lasts.etaS.get(operation);
+  if (eta === undefined) {
+    const service = serviceOf(id);
+    const state = snapshot.services.find((s) => s.service === service);
+    eta = state ? etaS(state, operation, state.counts.queued) : 1;
+    lasts.etaS.set(operation, eta);
+  }
+  return eta;
+}
+
 /** Submits a checked job. @throws Fault, see Producer.submit */
 export async function accept(gateway: Gateway, request: Request, job: NewJob): Promise<Response> {
   refuseWhenFull(gateway);
   const { id, replayed } = await gateway.producer.submit(job);
-  const headers = { location: `/jobs/${id}`, ...(replayed ? { "idempotent-replayed": "true" } : {}) };
+  const headers: Record<string, string> = { location: `/jobs/${id}` };
+  if (replayed) headers["idempotent-replayed"] = "true";
   // A fault of the wait ends no submit that was accepted: whoever cannot wait polls.
   const held = await gateway.hold?.(request, id, gateway.inspector.ended(id))?.catch(() => undefined);
-  if (held?.ended) return showStatus(gateway, request, id, { ...headers, ...held.headers });
-  const service = serviceOf(id);
-  const state = gateway.snapshots.peek()?.services.find((s) => s.service === service);
-  const etaOfLast = state ? etaS(state, job.operation, state.counts.queued) : 1;
+  Object.assign(headers, held?.headers);
+  if (held?.ended) return showStatus(gateway, request, id, headers);
   // The one that an Idempotency-Key stands for may be due before this one would be.
-  const waitS = job.due && !replayed ? againS(null, job.due) : etaOfLast;
+  const waitS = job.due && !replayed ? againS(null, job.due) : etaOfLast(gateway, job);
+  headers["retry-after"] = String(waitS);
   // an id has nothing that JSON escapes
-  return jsonText(`{"job_id":"${id}","status":"${job.due ? "scheduled" : "queued"}"}`, 202, {
-    ...headers,
-    ...held?.headers,
-    "retry-after": String(waitS),
-  });
+  return jsonText(`{"job_id":"${id}","status":"${job.due ? "scheduled" : "queued"}"}`, 202, headers);
 }
 
 /** The status in its old shape. @throws Fault unknown_job */

@@ -81,11 +81,13 @@ export const SEAL: Record<string, string> = {
   "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
 };
 
-const whole = new WeakSet<Response>();
+/** Marks an answer that has SEAL: to look into each answer's headers again costs more than to make it. */
+const whole = Symbol("whole");
+type Marked = Response & { [whole]?: true };
 
 /** Adds SEAL to an answer that was made elsewhere. */
-export function sealed(response: Response): Response {
-  if (whole.has(response)) return response;
+export function sealed(response: Marked): Response {
+  if (response[whole]) return response;
   try {
     for (const name in SEAL) if (!response.headers.has(name)) response.headers.set(name, SEAL[name] as string);
     return response;
@@ -94,10 +96,14 @@ export function sealed(response: Response): Response {
   }
 }
 
+/** Copied with each answer, at a third of the price of reading the same from an object. */
+const JSON_HEADERS = new Headers({ "content-type": "application/json", ...SEAL });
+
 /** A JSON answer of ready text, sealed. */
-export function jsonText(text: string, status = 200, headers: Record<string, string> = {}): Response {
-  const response = new Response(text, { status, headers: { "content-type": "application/json", ...SEAL, ...headers } });
-  whole.add(response); // to look into each answer's headers again costs more than to make it
+export function jsonText(text: string, status = 200, headers?: Record<string, string>): Response {
+  const response: Marked = new Response(text, { status, headers: JSON_HEADERS });
+  if (headers) for (const name in headers) response.headers.set(name, headers[name] as string);
+  response[whole] = true;
   return response;
 }
 

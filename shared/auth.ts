@@ -2,7 +2,7 @@
 import { Buffer } from "node:buffer";
 import { createHash, createHmac, timingSafeEqual } from "node:crypto";
 import { isIP } from "node:net";
-import { containerGateways, isLoopback, plainIp, ranges } from "./addresses.ts";
+import { containerGateways, isLoopback, plainIp as plain, ranges } from "./addresses.ts";
 import type { Scope } from "./config.ts";
 import { Fault } from "./faults.ts";
 
@@ -34,12 +34,19 @@ export function guard(settings: AuthSettings, gateways = containerGateways()) {
   const allowed = (ip: string) => listed(ip) && !outside(ip);
   const trusted = ranges(settings.trustedProxies);
 
+  let last = { text: "", ip: "" };
+  /** Mostly the same as a moment ago: one machine, or a proxy. */
+  const plainIp = (text: string): string => {
+    if (text !== last.text) last = { text, ip: plain(text) };
+    return last.ip;
+  };
+
   /** The client's address: the rightmost hop that is not a trusted proxy; the socket's when it is none itself. */
   const clientIp = (socketIp: string, forwarded: string | null): string => {
     let ip = plainIp(socketIp);
     if (!forwarded || !trusted(ip)) return ip;
     for (const hop of forwarded.split(",").reverse()) {
-      const next = plainIp(hop);
+      const next = plain(hop);
       if (!isIP(next)) break;
       ip = next;
       if (!trusted(ip)) break;
@@ -61,7 +68,8 @@ export function guard(settings: AuthSettings, gateways = containerGateways()) {
     return /^Bearer +(\S+) *$/i.exec(headers.get("authorization") ?? "")?.[1];
   };
 
-  let found = ""; // the last names that were ours: the next request mostly has the same, and URLs are dear
+  /** the last names that were ours: the next request mostly has the same, and URLs are dear */
+  let found: { host: string | null; origin: string } | undefined;
   /** Without a key only loopback may ask, by a loopback name, and from no other site: else any web page could. */
   const openCaller = (request: Request, ip: string): Caller => {
     // The name is the client's to write: only the address tells where it is.
@@ -70,13 +78,14 @@ export function guard(settings: AuthSettings, gateways = containerGateways()) {
     }
     // Deno takes the URL from the request line where that names a host, and Bun from Host: each must be ours.
     const header = request.headers.get("host");
-    const names = `${/^\w+:\/\/[^/?#]*/.exec(request.url)?.[0]} ${header}`;
-    for (const url of names === found ? [] : header ? [request.url, `http://${header}`] : [request.url]) {
-      const host = URL.canParse(url) ? new URL(url).hostname : "";
-      if (isLoopback(host)) continue;
-      throw new Fault("foreign_origin", `Without API_KEYS this gateway answers only to localhost, not to ${host}.`);
+    if (!found || header !== found.host || !request.url.startsWith(found.origin)) {
+      for (const url of header ? [request.url, `http://${header}`] : [request.url]) {
+        const host = URL.canParse(url) ? new URL(url).hostname : "";
+        if (isLoopback(host)) continue;
+        throw new Fault("foreign_origin", `Without API_KEYS this gateway answers only to localhost, not to ${host}.`);
+      }
+      found = { host: header, origin: `${/^\w+:\/\/[^/?#]*/.exec(request.url)?.[0]}/` };
     }
-    found = names;
     const origin = request.headers.get("origin");
     const own = origin && URL.canParse(origin) && isLoopback(new URL(origin).hostname);
     if (origin && !own && !settings.corsOrigins?.includes(origin)) {

@@ -50,21 +50,21 @@ export const serviceOf = (id: JobId): ServiceName => id.slice(0, id.indexOf("_")
 export const resultDir = (resultsDir: string, id: JobId) => `${resultsDir}/${serviceOf(id)}/${id}`;
 
 const BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-const pool = new Uint8Array(4096);
-let left = 0;
+let pool = "";
+let used = 0;
 
-/** Random base62 text. 22 characters hold 131 bits: ids cannot be guessed or enumerated. */
+/** Random base62 text, at most 1,000 characters. 22 hold 131 bits: ids cannot be guessed or enumerated. */
 export function random62(length: number): string {
-  const codes = new Array<number>(length);
-  for (let n = 0; n < length; ) {
-    if (left === 0) {
-      crypto.getRandomValues(pool);
-      left = pool.length;
+  if (used + length > pool.length) {
+    const codes: number[] = [];
+    for (const byte of crypto.getRandomValues(new Uint8Array(4_096))) {
+      if (byte < 248) codes.push(BASE62.charCodeAt(byte % 62)); // 248 = 4 × 62: a plain modulo would favour the first ones
     }
-    const byte = pool[--left] as number;
-    if (byte < 248) codes[n++] = BASE62.charCodeAt(byte % 62); // 248 = 4 × 62: a plain modulo would favour the first ones
+    pool = String.fromCharCode(...codes);
+    used = 0;
   }
-  return String.fromCharCode(...codes); // one flat string: a sum of 22 would be put together again at each use
+  used += length;
+  return pool.slice(used - length, used);
 }
 
 export const newJobId = (service: ServiceName): JobId => `${service}_${random62(22)}` as JobId;

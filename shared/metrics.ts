@@ -6,10 +6,14 @@ import type { ServiceState, Snapshot } from "./snapshot.ts";
 
 /** Answers of this process by method and status. */
 export class Answers {
-  readonly counts = new Map<string, number>();
+  readonly counts = new Map<string, Map<number, number>>();
   count(method: string, response: Response): Response {
-    const key = `${method} ${response.status}`;
-    this.counts.set(key, (this.counts.get(key) ?? 0) + 1);
+    let byStatus = this.counts.get(method);
+    if (!byStatus) {
+      byStatus = new Map();
+      this.counts.set(method, byStatus);
+    }
+    byStatus.set(response.status, (byStatus.get(response.status) ?? 0) + 1);
     return response;
   }
 }
@@ -139,7 +143,9 @@ export class Metrics {
     });
     this.fill.push(() => {
       http.reset();
-      for (const [key, n] of answers.counts) http.labels(...(key.split(" ") as [string, string])).inc(n);
+      for (const [method, byStatus] of answers.counts) {
+        for (const [status, n] of byStatus) http.labels(method, String(status)).inc(n);
+      }
       memory.set(process.memoryUsage().rss);
     });
   }

@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { z } from "zod";
 import { NAME } from "./jobs.ts";
 import { nearest } from "./nearest.ts";
-import { type Operation, operation } from "./services.ts";
+import { ANY, type Operation, operation } from "./services.ts";
 import { durationMs, MAX_DURATION_MS } from "./units.ts";
 
 /** First parts of the gateway's own routes, whatever their method: an operation there would hide them. */
@@ -134,7 +134,7 @@ function goodFields(raw: unknown): Entry {
 
 /** An entry laid over the operation of its name, or over the defaults. */
 function merged(base: Operation | undefined, key: string, entry: Entry): Operation {
-  const schema = entry.schema ?? base?.schema ?? (z.looseObject({}) as Operation["schema"]);
+  const schema = entry.schema ?? base?.schema ?? ANY;
   const changes = {
     service: entry.service,
     route: entry.route,

@@ -41,6 +41,9 @@ export type Operation = {
   schema: z.ZodType<Record<string, unknown>>;
 };
 
+/** Any JSON object: of an operation that nobody described, and whose payload so needs no look. */
+export const ANY: Operation["schema"] = z.looseObject({});
+
 export const HOUR = 3_600_000;
 const DEFAULTS = {
   url: undefined,

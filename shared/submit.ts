@@ -8,7 +8,7 @@ import { Fault, type FaultCode, type FaultExtra, type FieldFault } from "./fault
 import { type JobOptions, newJobId, serviceName } from "./jobs.ts";
 import { plainNumber } from "./json.ts";
 import { checkFiles } from "./paths.ts";
-import type { Operation } from "./services.ts";
+import { ANY, type Operation } from "./services.ts";
 import type { NewJob } from "./store/produce.ts";
 import { durationMs, MAX_DURATION_MS } from "./units.ts";
 
@@ -28,13 +28,14 @@ export async function readBody(
   if (type !== "" && !/^\s*application\/([\w.+-]+\+)?json\s*(;|$)/i.test(type)) {
     throw new Fault("not_json", `Send the body as application/json, not ${type.slice(0, 100)}.`);
   }
-  const declared = Number(request.headers.get("content-length") ?? 0);
+  const length = request.headers.get("content-length");
+  const declared = Number(length ?? 0);
   const tooLarge = () => new Fault("too_large", `The body is larger than ${maxBytes} bytes${hint}.`);
   if (declared > maxBytes) throw tooLarge();
   if (declared > large.bytes) large.ask();
   try {
-    if (request.headers.get("content-length") !== null) {
-      const whole = new Uint8Array(await request.arrayBuffer());
+    if (length !== null) {
+      const whole = await request.bytes();
       if (whole.length > maxBytes) throw tooLarge();
       return whole;
     }
@@ -216,7 +217,7 @@ export function newJob(settings: CallbackSettings, op: Operation, payload: unkno
         errors: [{ path: "", message: "expected an object" }],
       });
     }
-    const value = fit(op.schema, payload, op.route);
+    const value = op.schema === ANY ? (payload as Record<string, unknown>) : fit(op.schema, payload, op.route);
     checkFiles(op, value);
     return value;
   });
@@ -268,9 +269,9 @@ export function newJob(settings: CallbackSettings, op: Operation, payload: unkno
 const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
 
 /** The trace of a request that its jobs carry on. */
-export function traceOf(headers: Headers): Pick<JobOptions, "trace" | "traceState"> {
+export function traceOf(headers: Headers): Pick<JobOptions, "trace" | "traceState"> | undefined {
   const trace = headers.get("traceparent");
-  if (!trace || !TRACEPARENT.test(trace)) return {};
+  if (!trace || !TRACEPARENT.test(trace)) return undefined;
   const traceState = headers.get("tracestate");
   return { trace, ...(traceState && traceState.length <= 512 ? { traceState } : {}) };
 }
@@ -311,7 +312,8 @@ export function fromHeaders(
   body: Uint8Array | string,
   options: Options = {},
 ): NewJob {
-  job.options = { ...job.options, ...traceOf(headers) };
+  const trace = traceOf(headers);
+  if (trace) job.options = { ...job.options, ...trace };
   // as they were understood: their order and spelling (30s, 30) make no other job
   const beside = Object.keys(options).length > 0 ? [JSON.stringify(options)] : [];
   job.idempotency = idempotencyOf(headers, caller, "", job.operation, body, ...beside);

@@ -59,7 +59,7 @@ type Waiting = {
   /** performance.now() when it came */
   since: number;
   sent: boolean;
-  resolve: (reply: string) => void;
+  resolve: (what: Submitted) => void;
   reject: (error: unknown) => void;
 };
 
@@ -77,25 +77,28 @@ export class Producer {
    *                redis_*: if the job was sent its fate is unknown, and the problem carries `job_id`; if it was
    *                never sent it leaves no ghost, and the problem says so.
    */
-  async submit(job: NewJob): Promise<Submitted> {
-    const service = serviceOf(job.id);
-    let item!: Waiting;
-    const answer = new Promise<string>((resolve, reject) => {
-      item = { job, since: performance.now(), sent: false, resolve, reject };
+  submit(job: NewJob): Promise<Submitted> {
+    // within ANSWER_MS of its coming, whatever it waited for
+    return new Promise((resolve, reject) => {
+      this.enqueue(serviceOf(job.id), { job, since: performance.now(), sent: false, resolve, reject });
     });
-    this.enqueue(service, item);
-    let reply: string;
+  }
+
+  private failed({ job, sent }: Waiting, error: unknown): Fault {
+    if (!sent || isRefusal(error)) return asFault(error, { accepted: "no" });
+    return new Fault(
+      "redis_unreachable",
+      `Redis did not answer in time. Whether the job was accepted is unknown: look up ${job.id}, or send the request again with an Idempotency-Key.`,
+      { retryAfterS: 2, members: { job_id: job.id, accepted: "unknown" } },
+    );
+  }
+
+  private answer(item: Waiting, reply: string): void {
     try {
-      reply = await answer; // within ANSWER_MS of its coming, whatever it waited for
+      item.resolve(this.read(reply, item.job));
     } catch (error) {
-      if (!item.sent || isRefusal(error)) throw asFault(error, { accepted: "no" });
-      throw new Fault(
-        "redis_unreachable",
-        `Redis did not answer in time. Whether the job was accepted is unknown: look up ${job.id}, or send the request again with an Idempotency-Key.`,
-        { retryAfterS: 2, members: { job_id: job.id, accepted: "unknown" } },
-      );
+      item.reject(error);
     }
-    return this.read(reply, job);
   }
 
   private read(reply: string, job: NewJob): Submitted {
@@ -151,16 +154,16 @@ export class Producer {
         const waited = performance.now() - (batch[0] as Waiting).since;
         const replies = await within(Math.max(100, ANSWER_MS - waited), call);
         batch.forEach((item, i) => {
-          item.resolve(replies[i] as string);
+          this.answer(item, replies[i] as string);
         });
       } catch (error) {
         const unsent = neverSent(error);
         for (const item of batch) {
           if (unsent) item.sent = false;
-          item.reject(error);
+          item.reject(this.failed(item, error));
         }
         // Redis is away or silent: who waits behind this call gets its answer now, and is never sent.
-        if (!isRefusal(error)) for (const item of queue.waiting.splice(0)) item.reject(error);
+        if (!isRefusal(error)) for (const item of queue.waiting.splice(0)) item.reject(this.failed(item, error));
       }
     }
     queue.busy = false;
@@ -209,8 +212,19 @@ export class Producer {
   }
 }
 
+/** Whether a job has anything beside its payload; most have not. */
+function hasMore(job: NewJob): boolean {
+  const { options, priority, due, timeoutMs, ttlMs, effects, batch, watched, idempotency } = job;
+  for (const _ in options) return true;
+  return Boolean((priority ?? 5) !== 5 || due || timeoutMs || ttlMs || effects || batch || watched || idempotency);
+}
+
 /** Adds a new job as lua/lib/record.lua and submit.lua read it. */
 export function pushFields(values: ScriptValue[], job: NewJob): void {
+  if (!hasMore(job)) {
+    values.push(job.id, job.operation, job.payload, "");
+    return;
+  }
   let more: Record<string, string | number> | undefined;
   const set = (name: string, value: string | number | undefined | false) => {
     if (!value) return;
