@@ -44,7 +44,8 @@ export async function accept(gateway: Gateway, request: Request, job: NewJob): P
   const headers: Record<string, string> = { location: `/jobs/${id}` };
   if (replayed) headers["idempotent-replayed"] = "true";
   // A fault of the wait ends no submit that was accepted: whoever cannot wait polls.
-  const held = await gateway.hold?.(request, id, gateway.inspector.ended(id))?.catch(() => undefined);
+  const wait = gateway.hold?.(request, id, gateway.inspector.ended(id));
+  const held = wait && (await wait.catch(() => undefined));
   Object.assign(headers, held?.headers);
   if (held?.ended) return showStatus(gateway, request, id, headers);
   // The one that an Idempotency-Key stands for may be due before this one would be.

@@ -108,10 +108,11 @@ export function guard(settings: AuthSettings, gateways = containerGateways()) {
      * @throws Fault no_key, wrong_key, wrong_scope, foreign_origin
      */
     check(request: Request, socketIp: string, need: Scope): Caller {
-      const ip = clientIp(socketIp, request.headers.get("x-forwarded-for"));
-      const key = keyOf(request.headers);
+      const forwarded = settings.trustedProxies.length > 0 ? request.headers.get("x-forwarded-for") : null;
+      const ip = clientIp(socketIp, forwarded);
+      const key = keys.length > 0 ? keyOf(request.headers) : undefined;
       let caller: Caller;
-      if (key !== undefined && keys.length > 0) {
+      if (key !== undefined) {
         const found = find(key);
         if (!found) throw new Fault("wrong_key", "This API key is not known; check X-API-Key.");
         caller = { ...found, ip };

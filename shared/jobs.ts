@@ -13,6 +13,7 @@
  *      started ──cancel──▶ started + cancel asked ──call closed──▶ canceled      cancel.lua, turn.lua
  *      failed | canceled ──requeue──▶ queued, a new run                          requeue.lua
  */
+import { Buffer } from "node:buffer";
 import type { JobError } from "./faults.ts";
 
 export const STATES = ["scheduled", "deferred", "queued", "started", "finished", "failed", "canceled"] as const;
@@ -50,17 +51,21 @@ export const serviceOf = (id: JobId): ServiceName => id.slice(0, id.indexOf("_")
 export const resultDir = (resultsDir: string, id: JobId) => `${resultsDir}/${serviceOf(id)}/${id}`;
 
 const BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+/** of a random byte; 248 = 4 × 62: a plain modulo of all 256 would favour the first ones */
+const CODES = Uint8Array.from({ length: 248 }, (_, byte) => BASE62.charCodeAt(byte % 62));
 let pool = "";
 let used = 0;
 
 /** Random base62 text, at most 1,000 characters. 22 hold 131 bits: ids cannot be guessed or enumerated. */
 export function random62(length: number): string {
   if (used + length > pool.length) {
-    const codes: number[] = [];
-    for (const byte of crypto.getRandomValues(new Uint8Array(4_096))) {
-      if (byte < 248) codes.push(BASE62.charCodeAt(byte % 62)); // 248 = 4 × 62: a plain modulo would favour the first ones
+    const bytes = crypto.getRandomValues(Buffer.alloc(4_096));
+    let n = 0;
+    for (let i = 0; i < bytes.length; i++) {
+      const byte = bytes[i] as number;
+      if (byte < 248) bytes[n++] = CODES[byte] as number;
     }
-    pool = String.fromCharCode(...codes);
+    pool = bytes.toString("latin1", 0, n);
     used = 0;
   }
   used += length;

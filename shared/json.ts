@@ -24,7 +24,7 @@ export function parseJson(bytes: Uint8Array, maxDepth: number): unknown {
     const packed = bytes[0] === 0x1f && bytes[1] === 0x8b ? " It is gzip; send it without Content-Encoding." : "";
     throw new Fault("malformed_json", `The body is not UTF-8 text.${packed}`);
   }
-  if (depth(bytes) > maxDepth) {
+  if (opens(text, maxDepth) && depth(bytes) > maxDepth) {
     throw new Fault("bad_request", `The body is nested deeper than ${maxDepth} levels; make it flatter.`);
   }
   let value: unknown;
@@ -54,6 +54,15 @@ function keepDigits(_key: string, value: unknown, context?: { source?: string })
   if (typeof value !== "number" || source === undefined || String(value) === source) return value;
   // 1.0 and 1e3 are the same number written otherwise; only lost digits matter
   return LONG_NUMBER.test(source) ? (JSON as unknown as { rawJSON(text: string): RawJSON }).rawJSON(source) : value;
+}
+
+/** Whether more than `most` brackets open, in strings or not: what has fewer cannot be nested deeper. */
+function opens(text: string, most: number): boolean {
+  let left = most;
+  for (const bracket of "{[") {
+    for (let at = text.indexOf(bracket); at >= 0; at = text.indexOf(bracket, at + 1)) if (--left < 0) return true;
+  }
+  return false;
 }
 
 /** Deepest nesting of brackets outside strings. */

@@ -6,29 +6,31 @@
 -- ARGV[2] members    int   of the batch in this service
 -- ARGV[3] life       int   ms that the counts outlive the last end: the longest life of a member
 -- ARGV[4] maxQueued  int   jobs that may wait in the service; 0 = no limit
--- ARGV[5…] repeated: id, op, payload, more (see lib/record.lua)
+-- ARGV[5…] repeated: id, kind, payload (see lib/record.lua)
 --
 -- reply "ok"    staged, now or by an earlier sending
 --       "full"  maxQueued would be passed; nothing written
 --
 -- I1: a member is `deferred` and stands in stage:<batch> alone; `staged` names the batch, so that the clocks find it
 -- when the gateway has died. I6: it has no TTL.
-local size = 4
-local fresh = {}
+local size = 3
+local fresh, ids = {}, {}
 for at = rest, #ARGV, size do
-  if call('EXISTS', K.job .. ARGV[at]) == 0 then fresh[#fresh + 1] = at end
+  if call('EXISTS', K.job .. ARGV[at]) == 0 then
+    fresh[at] = true
+    ids[#ids + 1] = ARGV[at]
+  end
 end
-if #fresh == 0 then return 'ok' end
+if #ids == 0 then return 'ok' end
 if maxQueued > 0 then
   local f = call('HMGET', K.counts, 'ghosts', 'staged')
   local waiting = call('LLEN', K.ready) + call('LLEN', K.shelf) + call('ZCARD', K.backlog) + call('ZCARD', K.scheduled)
     - (tonumber(f[1]) or 0) + (tonumber(f[2]) or 0)
-  if waiting + #fresh > maxQueued then return 'full' end
+  if waiting + #ids > maxQueued then return 'full' end
 end
-local ids = {}
-for i, at in ipairs(fresh) do
-  write_record(K.job .. ARGV[at], at, more_of(at), 'deferred', 0)
-  ids[i] = ARGV[at]
+for at = rest, #ARGV, size do
+  local more = more_of(at)
+  if fresh[at] then write_record(K.job .. ARGV[at], at, more, 'deferred', 0) end
 end
 if call('HSETNX', K.batch .. batch, 'left', members) == 1 then
   call('HSET', K.batch .. batch, 'members', members, 'life', life)

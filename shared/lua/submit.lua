@@ -6,7 +6,7 @@
 -- KEYS[1] root
 -- ARGV[1] maxQueued  int  jobs that may wait in the service; 0 = no limit
 -- ARGV[2] idemTtl    int  ms that an Idempotency-Key is remembered
--- ARGV[3…] repeated: id, op, payload, more (see lib/record.lua)
+-- ARGV[3…] repeated: id, kind, payload (see lib/record.lua)
 --
 -- more may also hold idem and body: hashes of the Idempotency-Key and of what it stands for.
 --
@@ -16,7 +16,7 @@
 --   "full"       maxQueued reached; nothing written
 --
 -- I1, I7: record and list entry come in one step, guarded by the record's existence. I9: the key is written with it.
-local size = 4
+local size = 3
 local waiting = 0
 local counts = call('HMGET', K.counts, 'seq', 'ghosts', 'condemned', 'condemnedlater')
 local seq = tonumber(counts[1]) or 0

@@ -29,8 +29,8 @@
 -- reply { odd, jobs, more, started }
 --   odd   flat: place among the settles, verdict, of those that are not "ok" (done, now or by an earlier sending of the token):
 --         "lost" the token is not ours: nothing written, drop the work; "gone" no such record
---   jobs  flat, two texts a job: "id n created op attempt run redeliveries deadline", and after a line end its options, if
---         any; its payload, which Lua need not copy. The token is attempt.worker.nonce
+--   jobs  flat, three texts a job: id; "created op attempt run redeliveries deadline", and after a line end its options, if
+--         any, "" = as of the job before; payload. The token is attempt.worker.nonce
 --   more  1 = the queue still has jobs; 2 = concurrency is reached; 3 = paused; 0 = empty
 --   started  ms, of all jobs of this reply
 --
@@ -39,8 +39,6 @@
 -- loses one.
 local held = K.held .. worker
 local odd, leaving = {}, {}
-local NONE = {}
-local common = {} -- what close is told of a job that has nothing beside its head
 
 -- Another try, later or at once. job: id, h, rev, pri, w.
 local function again(job, delay, near, ...)
@@ -57,8 +55,8 @@ local function again(job, delay, near, ...)
   if job.w then call('PUBLISH', 'lh:events', id) end
 end
 
-local function finish(id, job, op, began, how, body)
-  observe(op, now - began)
+local function finish(id, job, began, how, body)
+  observe(job.h.op, now - began)
   if how.extra == '' then return close(id, job, 'finished', how.ttl, 'r', body) end
   local size, type = string.match(how.extra, '^(%d*) (.*)$')
   local set = size ~= '' and { 'rf', size } or { 'r', body }
@@ -71,13 +69,26 @@ end
 local function how_of(text)
   local how = {}
   how.token, how.kind, how.ttl, how.began, how.op, how.extra = string.match(' ' .. text, '^( %S+) (%l+) (%d+) (%d+) (%S+) (.*)$')
-  how.short = how.kind == 'finish' and how.op ~= '-'
+  how.short = how.kind == 'finish' and how.op ~= '-' and how.extra == ''
+  how.till, how.n = until_after(how.ttl), 0
   return how
 end
 
 local how
+local finished = ends.finished
+-- Common jobs of one how that were finished here, counted at once.
+local function tell_how()
+  if not how or how.n == 0 then return end
+  observe(how.op, now - how.began, how.n)
+  count('finished', how.n)
+end
+
+local ended = '|' .. stamp .. ' '
 local function settle(at)
-  if ARGV[at + 1] ~= '' then how = how_of(ARGV[at + 1]) end
+  if ARGV[at + 1] ~= '' then
+    tell_how()
+    how = how_of(ARGV[at + 1])
+  end
   local id, note, body = ARGV[at], ARGV[at + 2], ARGV[at + 3]
   local token, kind = how.token, how.kind
   local key = K.job .. id
@@ -86,11 +97,13 @@ local function settle(at)
     leaving[#leaving + 1] = id
     return 'gone'
   end
-  -- It begins with a digit and ends with the token: common, and started by us.
+  -- It begins with a digit and ends with the token: common, and started by us. What close does, for such a job.
   if how.short and string.byte(was) <= 57 and string.find(was, token, -#token, true) then
-    leaving[#leaving + 1] = id
-    common.key, common.text = key, was .. '|' .. stamp .. ' ' .. note
-    finish(id, common, how.op, how.began, how, body)
+    call('HSET', key, 'h', was .. ended .. note, 'r', body)
+    call('PEXPIREAT', key, how.till)
+    local n = #finished
+    finished[n + 1], finished[n + 2] = stamp, id
+    leaving[#leaving + 1], how.n = id, how.n + 1
     return 'ok'
   end
   local h = head_of(was)
@@ -105,7 +118,7 @@ local function settle(at)
   local started, _, _, _, attempt = attempt_of(h.start)
   if kind == 'finish' and not job.x then
     job.timing = note
-    finish(id, job, h.op, started, how, body)
+    finish(id, job, started, how, body)
     return 'ok'
   end
   local ttl = how.ttl
@@ -146,6 +159,7 @@ for at = rest, #ARGV, 4 do
   local verdict = settle(at)
   if verdict ~= 'ok' then odd[#odd + 1], odd[#odd + 2] = index, verdict end
 end
+tell_how()
 if #leaving > 0 then call('SREM', held, unpack(leaving)) end
 
 -- Take.
@@ -190,12 +204,19 @@ local function next_ids(most)
 end
 
 local takes = '.' .. worker .. '.' .. nonce
-local alikes = {} -- by time of submit and operation: what such jobs of this call have in common
+local told
 local function took(id, text, payload)
-  local n = #started + 1
-  started[n] = id
-  jobs[2 * n - 1], jobs[2 * n] = text, payload or ''
+  local n = #jobs
+  started[#started + 1] = id
+  jobs[n + 1], jobs[n + 2], jobs[n + 3] = id, text == told and '' or text, payload or ''
+  told = text
   room = room - 1
+end
+-- Of the common job before: its " created op", what it became, what was told of it; and how many such jobs there were.
+local tail, start_text, told_text, wait, alike = '|', nil, nil, 0, 0
+local function tell_waits()
+  if alike > 0 then observe(':wait', wait, alike) end
+  alike = 0
 end
 
 -- A job that is not common, see start.
@@ -213,8 +234,8 @@ local function start_other(id, key, h, payload, others)
   call('HSET', key, 'h', head_text(h))
   if attempt == '1' and not f[6] and not f[7] then observe(':wait', now - (f[8] or h.created)) end
   if f[4] then call('PUBLISH', 'lh:events', id) end
-  took(id, id .. ' ' .. h.n .. ' ' .. h.created .. ' ' .. h.op .. ' ' .. attempt .. ' ' .. (f[6] or '0') .. ' ' .. (f[7] or '0') .. ' '
-    .. deadline .. (f[3] and '\n' .. f[3] or ''), payload)
+  took(id, h.created .. ' ' .. h.op .. ' ' .. attempt .. ' ' .. (f[6] or '0') .. ' ' .. (f[7] or '0') .. ' ' .. deadline
+    .. (f[3] and '\n' .. f[3] or ''), payload)
   if not pri then head = h.n end
 end
 
@@ -224,18 +245,19 @@ local function start(id, others)
   local key = K.job .. id
   local f = call('HMGET', key, 'h', 'p')
   local was = f[1]
-  local like = was and string.match(was, '^%d+ (%d+ [^|]+)$')
-  if not like then return start_other(id, key, head_of(was), f[2], others) end
-  local alike = alikes[like]
-  if not alike then
-    local created, op = string.match(like, '^(%d+) (.*)$')
+  -- It begins with a digit and ends like the one before, which had no "|": common, and queued.
+  if not (was and string.byte(was) <= 57 and string.find(was, tail, -#tail, true)) then
+    local like, created, op = string.match(was or '', '^%d+( (%d+) ([^|]+))$')
+    if not like then return start_other(id, key, head_of(was), f[2], others) end
+    tell_waits()
     local deadline = text(now + (limitOf[op] or limitMs))
-    alike = { wait = now - created, start = '|' .. stamp .. ' ' .. deadline .. ' 1 1' .. takes, told = ' 1 0 0 ' .. deadline }
-    alikes[like] = alike
+    tail, wait = like, now - created
+    start_text = '|' .. stamp .. ' ' .. deadline .. ' 1 1' .. takes
+    told_text = created .. ' ' .. op .. ' 1 0 0 ' .. deadline
   end
-  call('HSET', key, 'h', was .. alike.start)
-  observe(':wait', alike.wait)
-  took(id, id .. ' ' .. was .. alike.told, f[2])
+  call('HSET', key, 'h', was .. start_text)
+  alike = alike + 1
+  took(id, told_text, f[2])
   head = was
 end
 
@@ -265,6 +287,7 @@ if #started > 0 then
   if head then call('HSET', K.counts, 'head', string.match(head, '^%d+')) end
 end
 if more == 0 and (call('LLEN', K.ready) > 0 or call('ZCARD', K.backlog) > 0) then more = 1 end
+tell_waits()
 write_ends()
 write_tally()
 return { odd, jobs, more, now }

@@ -13,8 +13,8 @@
 import { Fault } from "../faults.ts";
 import { type BatchId, type JobId, newBatchId, type ServiceName, serviceOf } from "../jobs.ts";
 import { batchKey, batchNameKey, type Key, keysOf, root } from "../keys.ts";
-import { type Connection, type ScriptValue, script } from "../script.ts";
-import { ANSWER_MS, BATCH_BYTES, BATCH_JOBS, isRefusal, type NewJob, neverSent, pushFields } from "./produce.ts";
+import { type Connection, script } from "../script.ts";
+import { ANSWER_MS, BATCH_BYTES, BATCH_JOBS, groupsOf, isRefusal, type NewJob, neverSent } from "./produce.ts";
 import { asFault, within } from "./redis.ts";
 
 type BatchState = "preparing" | "committed" | "aborted";
@@ -36,7 +36,7 @@ const noteScript = script<{ service: "text"; ended: "int" }, number>("batch-note
 const stageScript = script<{ batch: "text"; members: "int"; life: "int"; maxQueued: "int" }, "ok" | "full">(
   "stage",
   { batch: "text", members: "int", life: "int", maxQueued: "int" },
-  ["id", "op", "payload", "more"],
+  ["id", "kind", "payload"],
 );
 const releaseScript = script<{ batch: "text" }, number>("release", { batch: "text" });
 const discardScript = script<{ batch: "text" }, number>("discard", { batch: "text" });
@@ -164,11 +164,9 @@ export class Batches {
 
   /** Writes some members of one service, at most BATCH_JOBS. @throws Fault backlog_full */
   async stage(service: ServiceName, id: BatchId, jobs: NewJob[], members: number, lifeMs: number): Promise<void> {
-    const values: ScriptValue[] = [];
-    for (const job of jobs) pushFields(values, job);
     const { maxQueued } = this.settings;
     const reply = await this.ask(
-      stageScript(this.redis, root(service), { batch: id, members, life: lifeMs, maxQueued }, values),
+      stageScript(this.redis, root(service), { batch: id, members, life: lifeMs, maxQueued }, groupsOf(jobs)),
     );
     if (reply === "full") {
       throw new Fault("backlog_full", `With this batch more than ${maxQueued} jobs would wait for ${service}.`, {

@@ -91,24 +91,28 @@ export class Consumer {
     );
     const verdicts = wordsOf<Verdict>(settles.length, odd);
     const jobs: Taken[] = [];
-    for (let i = 0; i < texts.length; i += 2) {
-      const [first = "", options = ""] = (texts[i] as string).split("\n", 2);
-      const [id, , created, operation, attempt, run, redeliveries, deadline] = first.split(" ");
-      jobs.push({
-        id: id as JobId,
-        token: `${attempt}.${this.worker}.${nonce}`,
-        operation: operation as string,
-        attempt: Number(attempt),
-        run: Number(run),
-        redeliveries: Number(redeliveries),
-        started,
-        deadline: Number(deadline),
-        created: Number(created),
-        payload: texts[i + 1] as string,
-        options,
-      });
+    let told!: Omit<Taken, "id" | "payload">;
+    for (let i = 0; i < texts.length; i += 3) {
+      if (texts[i + 1]) told = this.told(texts[i + 1] as string, nonce, started);
+      jobs.push({ ...told, id: texts[i] as JobId, payload: texts[i + 2] as string });
     }
     return { verdicts, jobs, more };
+  }
+
+  private told(text: string, nonce: string, started: number): Omit<Taken, "id" | "payload"> {
+    const [first = "", options = ""] = text.split("\n", 2);
+    const [created, operation, attempt, run, redeliveries, deadline] = first.split(" ");
+    return {
+      token: `${attempt}.${this.worker}.${nonce}`,
+      operation: operation as string,
+      attempt: Number(attempt),
+      run: Number(run),
+      redeliveries: Number(redeliveries),
+      started,
+      deadline: Number(deadline),
+      created: Number(created),
+      options,
+    };
   }
 
   /**

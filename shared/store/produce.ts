@@ -12,7 +12,7 @@ import { asFault, within } from "./redis.ts";
 const submitScript = script<{ maxQueued: "int"; idemTtl: "int" }, (number | string)[]>(
   "submit",
   { maxQueued: "int", idemTtl: "int" },
-  ["id", "op", "payload", "more"],
+  ["id", "kind", "payload"],
 );
 const cancelScript = script<{ id: "text"; ttl: "int" }, "canceled" | "asked" | "ended" | "gone">("cancel", {
   id: "text",
@@ -171,10 +171,8 @@ export class Producer {
 
   /** Sends jobs of one service in one script. At most BATCH_JOBS. @returns a word a job, see lua/submit.lua */
   async send(service: ServiceName, jobs: NewJob[]): Promise<string[]> {
-    const values: ScriptValue[] = [];
-    for (const job of jobs) pushFields(values, job);
     const { maxQueued, idempotencyTtlMs } = this.limits;
-    const odd = await submitScript(this.redis, root(service), { maxQueued, idemTtl: idempotencyTtlMs }, values);
+    const odd = await submitScript(this.redis, root(service), { maxQueued, idemTtl: idempotencyTtlMs }, groupsOf(jobs));
     return wordsOf<string>(jobs.length, odd);
   }
 
@@ -212,40 +210,38 @@ export class Producer {
   }
 }
 
-/** Whether a job has anything beside its payload; most have not. */
-function hasMore(job: NewJob): boolean {
-  const { options, priority, due, timeoutMs, ttlMs, effects, batch, watched, idempotency } = job;
-  for (const _ in options) return true;
-  return Boolean((priority ?? 5) !== 5 || due || timeoutMs || ttlMs || effects || batch || watched || idempotency);
+/** The operation, and by the names of FIELD what a job has beside its payload; most have nothing. */
+function kindOf(job: NewJob): string {
+  const { operation, priority = 5, due, timeoutMs, ttlMs, effects, batch, watched, idempotency } = job;
+  let options: string | undefined;
+  for (const _ in job.options) options ??= JSON.stringify(job.options);
+  const plain = priority === 5 && !due && !timeoutMs && !ttlMs && !effects && !batch && !watched && !idempotency;
+  if (plain && !options) return operation;
+  const more = {
+    [FIELD.options]: options,
+    [FIELD.priority]: priority === 5 ? undefined : priority,
+    [FIELD.due]: due || undefined,
+    [FIELD.timeout]: timeoutMs || undefined,
+    [FIELD.ttl]: ttlMs || undefined,
+    [FIELD.effects]: effects || undefined,
+    [FIELD.batch]: batch || undefined,
+    [FIELD.watched]: watched ? 1 : undefined,
+    idem: idempotency?.key,
+    body: idempotency?.body,
+  };
+  return `${operation} ${JSON.stringify(more)}`;
 }
 
-/** Adds a new job as lua/lib/record.lua and submit.lua read it. */
-export function pushFields(values: ScriptValue[], job: NewJob): void {
-  if (!hasMore(job)) {
-    values.push(job.id, job.operation, job.payload, "");
-    return;
+/** New jobs as lua/lib/record.lua and submit.lua read them. */
+export function groupsOf(jobs: NewJob[]): ScriptValue[] {
+  const values: ScriptValue[] = [];
+  let before = "";
+  for (const job of jobs) {
+    const kind = kindOf(job);
+    values.push(job.id, kind === before ? "" : kind, job.payload);
+    before = kind;
   }
-  let more: Record<string, string | number> | undefined;
-  const set = (name: string, value: string | number | undefined | false) => {
-    if (!value) return;
-    more ??= {};
-    more[name] = value;
-  };
-  if (job.options)
-    for (const _ in job.options) {
-      set(FIELD.options, JSON.stringify(job.options));
-      break;
-    }
-  if (job.priority !== undefined && job.priority !== 5) more = { ...more, [FIELD.priority]: job.priority }; // 0 is one
-  set(FIELD.due, job.due);
-  set(FIELD.timeout, job.timeoutMs);
-  set(FIELD.ttl, job.ttlMs);
-  set(FIELD.effects, job.effects);
-  set(FIELD.batch, job.batch);
-  set(FIELD.watched, job.watched && 1);
-  set("idem", job.idempotency?.key);
-  set("body", job.idempotency?.body);
-  values.push(job.id, job.operation, job.payload, more ? JSON.stringify(more) : "");
+  return values;
 }
 
 /** Redis itself said no, so nothing was written. */

@@ -2,28 +2,34 @@
 --@use batch
 --@use head
 -- close: makes a record terminal, with whatever else is to be written.
--- rec holds the fields tt, x, w, ef, as far as the record has them, and the head: h, with timing if there is one, or the
--- text that it becomes. rec.key: the record's, where it is known.
+-- rec holds the fields tt, x, w, ef, as far as the record has them, and the head: h, with timing if there is one.
 -- The end raises the revision by being one (head.lua).
 -- I6: state and TTL change in one step. The end's effects for elsewhere go to the outbox in the same step.
 -- I1: a script that closes calls write_ends() at its end; all that ended then enters its index with one command.
 local CANCELED = '{"code":"canceled","message":"canceled by request","retryable":false}'
 
-local ends = {}
+local ends = { finished = {} }
 local function write_ends()
-  for state, list in pairs(ends) do call('ZADD', K.ended .. state, unpack(list)) end
+  for state, list in pairs(ends) do
+    if #list > 0 then call('ZADD', K.ended .. state, unpack(list)) end
+  end
+end
+
+-- In ms since 1970, as the append-only file wants it; most jobs of a call live as long.
+local untils = {}
+local function until_after(ms)
+  local till = untils[ms] or text(now + ms)
+  untils[ms] = till
+  return till
 end
 
 local function close(id, rec, state, ttl, ...)
-  local job, head = rec.key or K.job .. id, rec.text
-  if not head then
-    rec.h.state, rec.h.ended = state, rec.timing and stamp .. ' ' .. rec.timing or stamp
-    head = head_text(rec.h)
-  end
-  call('HSET', job, 'h', head, ...)
+  local job = K.job .. id
+  rec.h.state, rec.h.ended = state, rec.timing and stamp .. ' ' .. rec.timing or stamp
+  call('HSET', job, 'h', head_text(rec.h), ...)
   local calls = rec.ef and string.find(rec.ef, 'c', 1, true)
   -- a callback needs something to send, so such a record lives for an hour at least
-  call('PEXPIRE', job, calls and math.max(rec.tt or ttl, 3600000) or rec.tt or ttl)
+  call('PEXPIREAT', job, until_after(calls and math.max(rec.tt or ttl, 3600000) or rec.tt or ttl))
   local list = ends[state]
   if not list then
     list = {}

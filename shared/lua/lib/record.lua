@@ -1,17 +1,26 @@
 --@use base
--- record: writes a new job from one group of ARGV that begins at `at`: id, op, payload, more.
--- `more` is what few jobs have, as JSON by the names of FIELD, "" = nothing: o (JSON text), pri, due, to, tt, ef, b, w.
--- Most jobs are four arguments long: each further one costs every job the time of a field (performance.md).
+-- record: writes a new job from one group of ARGV that begins at `at`: id, kind, payload.
+-- `kind` is "op", or "op more"; "" = as of the group before. `more` is what few jobs have, as JSON by the names of FIELD:
+-- o (JSON text), pri, due, to, tt, ef, b, w. Each argument costs every job as much as a field (performance.md).
 local RARE = { 'pri', 'due', 'to', 'tt', 'ef', 'b', 'w', 'o' }
 local NONE = {}
+local op, common, rest_of_head
+
+-- What is more of the group at `at`. To be called for each group, in their order.
 local function more_of(at)
-  local text = ARGV[at + 3]
-  if text == '' then return NONE end
-  return cjson.decode(text)
+  local kind = ARGV[at + 1]
+  if kind ~= '' then
+    local cut = string.find(kind, ' ', 1, true)
+    op = cut and string.sub(kind, 1, cut - 1) or kind
+    common = cut and cjson.decode(string.sub(kind, cut + 1)) or NONE
+    rest_of_head = ' ' .. stamp .. ' ' .. op
+  end
+  return common
 end
 
+-- The group that more_of was called for last.
 local function write_record(key, at, more, state, n)
-  local head = text(n) .. ' ' .. stamp .. ' ' .. ARGV[at + 1]
+  local head = text(n) .. rest_of_head
   if more == NONE and state == 'queued' then return call('HSET', key, 'h', head, 'p', ARGV[at + 2]) end
   local f = { 'h', state .. ' 1 ' .. head }
   if more.due and more.due <= now then more.due = nil end

@@ -5,10 +5,10 @@
 local tally, durations = {}, {}
 local function count(field, n) tally[field] = (tally[field] or 0) + (n or 1) end
 
-local function observe(what, ms)
+local function observe(what, ms, n)
   local times = durations[what] or {}
   durations[what] = times
-  times[ms] = (times[ms] or 0) + 1
+  times[ms] = (times[ms] or 0) + (n or 1)
 end
 
 local function write_tally()
