@@ -98,7 +98,7 @@ local function settle(at)
     return 'gone'
   end
   -- It begins with a digit and ends with the token: common, and started by us. What close does, for such a job.
-  if how.short and string.byte(was) <= 57 and string.find(was, token, -#token, true) then
+  if how.short and byte(was) <= 57 and find(was, token, -#token, true) then
     call('HSET', key, 'h', was .. ended .. note, 'r', body)
     call('PEXPIREAT', key, how.till)
     local n = #finished
@@ -246,7 +246,7 @@ local function start(id, others)
   local f = call('HMGET', key, 'h', 'p')
   local was = f[1]
   -- It begins with a digit and ends like the one before, which had no "|": common, and queued.
-  if not (was and string.byte(was) <= 57 and string.find(was, tail, -#tail, true)) then
+  if not (was and byte(was) <= 57 and find(was, tail, -#tail, true)) then
     local like, created, op = string.match(was or '', '^%d+( (%d+) ([^|]+))$')
     if not like then return start_other(id, key, head_of(was), f[2], others) end
     tell_waits()
