@@ -124,6 +124,11 @@ export function serve(fetch: Fetch, port: number, hostname: string): Server {
 export const BUN_START = {
   /** calls in flight: 256, silently, unless told otherwise */
   BUN_CONFIG_MAX_HTTP_REQUESTS: "65000",
+  /** The first two compilers at a fifth and a third of the usual counts: a gateway is fast after some hundred requests. */
+  BUN_JSC_thresholdForJITAfterWarmUp: "100",
+  BUN_JSC_thresholdForOptimizeAfterWarmUp: "300",
+  BUN_JSC_thresholdForOptimizeAfterLongWarmUp: "300",
+  BUN_JSC_thresholdForOptimizeSoon: "300",
   /** The last compiler at ten times the usual count: for code that mostly waits it costs more than it gives. */
   BUN_JSC_thresholdForFTLOptimizeAfterWarmUp: "1000000",
   BUN_JSC_thresholdForFTLOptimizeSoon: "10000",
