@@ -37,6 +37,7 @@ import type { Operation } from "./shared/services.ts";
 import { recordText } from "./shared/show.ts";
 import { Snapshots } from "./shared/snapshot.ts";
 import { Inspector, noJob } from "./shared/store/inspect.ts";
+import { register } from "./shared/store/presence.ts";
 import { Producer } from "./shared/store/produce.ts";
 import { checkRedis, connect, UnfitRedis } from "./shared/store/redis.ts";
 import { Viewer } from "./shared/store/view.ts";
@@ -165,7 +166,7 @@ async function main(): Promise<void> {
     const check = async () => {
       warnings = await checkRedis(redis, config.allowVolatile);
       for (const warning of warnings) console.log(`Redis: ${warning}`);
-      await gateway.producer.register([...config.registry.services.keys()]);
+      await register(redis, config.registry.deployed());
     };
     check().catch((error) => {
       if (!(error instanceof UnfitRedis)) return; // away again: checked anew when it is back

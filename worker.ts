@@ -21,6 +21,7 @@ import { Snapshots } from "./shared/snapshot.ts";
 import { Consumer } from "./shared/store/consume.ts";
 import { Inspector, MOST_RUNS, type WorkerInfo } from "./shared/store/inspect.ts";
 import { Maintainer } from "./shared/store/maintain.ts";
+import { Presence, register } from "./shared/store/presence.ts";
 import { checkRedis, connect, info, UnfitRedis } from "./shared/store/redis.ts";
 import { Viewer } from "./shared/store/view.ts";
 import { VERSION } from "./shared/version.ts";
@@ -58,10 +59,11 @@ const redis = connect(config!.redisUrl, "work", `longhaul-worker-${worker}`);
 tellAway(redis, config!.redisUrl, log);
 const events = connect(config!.redisUrl, "work", `longhaul-events-${worker}`);
 const consumer = new Consumer(redis, worker);
+const presence = new Presence(redis, worker);
 for (let fit = false; !fit; ) {
   try {
     for (const warning of await checkRedis(redis, config!.allowVolatile)) log(`Redis: ${warning}`);
-    await consumer.register(services);
+    await register(redis, services);
     fit = true;
   } catch (error) {
     if (error instanceof UnfitRedis) fail(`Redis cannot be used: ${error.message}`);
@@ -145,8 +147,8 @@ every(
         for (const id of await consumer.beat(lane.service)) lane.cancel(id);
       }),
     );
-    obey(await consumer.order());
-    if (!over) await consumer.announce(describe());
+    obey(await presence.order());
+    if (!over) await presence.announce(describe());
   },
   "beat",
 );
@@ -194,7 +196,7 @@ function obey(order: string | null): void {
     log("quiet: takes nothing more");
     for (const { lane } of lanes) lane.hush();
     lanes[0]?.unblock().catch(() => {});
-    consumer.announce(describe()).catch(() => {});
+    presence.announce(describe()).catch(() => {});
   }
 }
 
@@ -202,7 +204,7 @@ async function shutdown(): Promise<void> {
   if (++signals === 2) for (const { lane } of lanes) lane.stop(true);
   if (signals > 1) return;
   state = "draining";
-  consumer.announce(describe()).catch(() => {});
+  presence.announce(describe()).catch(() => {});
   const busy = lanes.reduce((sum, { lane }) => sum + lane.running.size, 0);
   log(`draining: ${busy} calls have ${config.drainMs / 1000} s to end; a second signal hands them back at once`);
   for (const { lane } of lanes) lane.stop(false);
@@ -217,7 +219,7 @@ async function shutdown(): Promise<void> {
   }, config.drainMs);
   await done;
   over = true;
-  await consumer.leave().catch(() => {});
+  await presence.leave().catch(() => {});
   log("stopped");
   process.exit(0);
 }

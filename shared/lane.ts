@@ -60,7 +60,7 @@ export class Lane {
     private readonly log: (line: string) => void,
   ) {
     this.settles = new Settles(consumer.worker, settings, log);
-    this.parking = new Parking(service, consumer, settings.parkLimitMs, log, () => {
+    this.parking = new Parking(service, consumer.redis, settings.parkLimitMs, log, () => {
       this.hungry = true;
       this.nudge();
     });
@@ -96,7 +96,7 @@ export class Lane {
         if (this.reconcileDue) await this.reconcile();
         if (room || this.done.length > 0 || this.stray) {
           // Answers come several to a tick of the event loop: all of them go with this turn.
-          await new Promise((next) => setImmediate(next));
+          if (this.running.size > this.done.length) await new Promise((next) => setImmediate(next));
           await this.turn(this.taking ? this.room : -1);
         }
         failures = 0;

@@ -4,8 +4,10 @@
  */
 import { backoffMs } from "./call.ts";
 import type { ServiceName } from "./jobs.ts";
+import type { Connection } from "./script.ts";
 import type { Operation } from "./services.ts";
-import type { Consumer, Taken } from "./store/consume.ts";
+import type { Taken } from "./store/consume.ts";
+import { endPark, notePark } from "./store/presence.ts";
 
 export type Parked = { since: number; reason: string; probes: number };
 
@@ -19,7 +21,7 @@ export class Parking {
   /** @param resume  called when jobs may be taken again */
   constructor(
     private readonly service: ServiceName,
-    private readonly consumer: Pick<Consumer, "parked" | "unparked">,
+    private readonly redis: Connection,
     private readonly limitMs: number,
     private readonly log: (line: string) => void,
     private readonly resume: () => void,
@@ -31,14 +33,14 @@ export class Parking {
     this.parked = { since: Date.now(), reason, probes: 0 };
     this.proven = false;
     this.log(`${this.service}: parked, ${reason}`);
-    void this.consumer.parked(this.service).catch(() => {});
+    void notePark(this.redis, this.service).catch(() => {});
     void this.probe(op);
   }
 
   /** The service answered. The first time it also ends what a worker noted that died while it was parked. */
   reached(): void {
     if (this.parked) this.unpark(true);
-    else if (!this.proven) void this.consumer.unparked(this.service).catch(() => {});
+    else if (!this.proven) void endPark(this.redis, this.service).catch(() => {});
     this.proven = true;
   }
 
@@ -73,13 +75,13 @@ export class Parking {
     if (!this.parked) return;
     if (reachable) {
       this.log(`${this.service}: resumes`);
-      void this.consumer.unparked(this.service).catch(() => {});
+      void endPark(this.redis, this.service).catch(() => {});
     }
     this.parked = undefined;
     this.resume();
   }
 
   private async limitPassed(): Promise<boolean> {
-    return Date.now() - (await this.consumer.parked(this.service)) > this.limitMs;
+    return Date.now() - (await notePark(this.redis, this.service)) > this.limitMs;
   }
 }

@@ -1,12 +1,12 @@
 /**
- * What an ended attempt becomes: the words that a lane settles it with, and the file of a large result.
+ * What an ended attempt becomes: the words that a lane settles it with.
  * It knows neither when a lane takes nor what else it holds.
  */
 import { Buffer } from "node:buffer";
-import { mkdir, rename, writeFile } from "node:fs/promises";
 import { backoffMs, type Outcome } from "./call.ts";
 import type { JobError } from "./faults.ts";
-import { type JobOptions, resultDir, type WorkerId } from "./jobs.ts";
+import type { JobOptions, WorkerId } from "./jobs.ts";
+import { keepResult } from "./result-file.ts";
 import type { Operation } from "./services.ts";
 import type { Settle, Taken } from "./store/consume.ts";
 
@@ -78,7 +78,7 @@ export class Settles {
   /** A large result goes to the volume; inline only where that fails and it is small enough. */
   private async filed(run: Run, op: Operation, options: JobOptions, settle: Settle, result: Result, size: number) {
     try {
-      await this.keep(run.job, result);
+      await keepResult(this.settings.resultsDir, run.job, result);
       return { ...settle, sizeBytes: size };
     } catch (error) {
       this.log(`${settle.id}: RESULTS_DIR: ${(error as Error).message}`);
@@ -86,15 +86,6 @@ export class Settles {
       const message = `The answer of ${size} bytes could not be written to RESULTS_DIR: ${(error as Error).message}`;
       return this.retried(run, op, options, { code: "result_lost", message, retryable: true });
     }
-  }
-
-  /** Writes a large result to the volume, whole or not at all, under the attempt's own name. */
-  private async keep({ id, token }: Taken, result: Result): Promise<void> {
-    const dir = resultDir(this.settings.resultsDir, id);
-    const temporary = `${dir}/.${token}`;
-    await mkdir(dir, { recursive: true });
-    await writeFile(temporary, result, { flush: true });
-    await rename(temporary, `${dir}/${token}`);
   }
 
   failed(run: Run, error: JobError): Settle {

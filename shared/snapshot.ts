@@ -36,10 +36,13 @@ const aliveMs = (leaseMs: number) => Math.max(leaseMs, 2_000);
 
 /** ms that a snapshot is good for. */
 const FRESH_MS = 1_000;
+/** ms in which a request has been served that peeked: a snapshot takes a gateway, and Redis, about as long as ten requests. */
+const SERVED_MS = 3;
 
 export class Snapshots {
   private last: Snapshot | undefined;
   private reading: Promise<Snapshot> | undefined;
+  private refreshing: ReturnType<typeof setTimeout> | undefined;
 
   constructor(
     private readonly inspector: Inspector,
@@ -56,9 +59,14 @@ export class Snapshots {
     return this.reading;
   }
 
-  /** The last snapshot without waiting, however old; it is refreshed behind the caller's back. */
+  /** The last snapshot without waiting, however old; it is refreshed behind the caller's back, and not before it is served. */
   peek(): Snapshot | undefined {
-    if (!this.last || Date.now() - this.last.at > FRESH_MS) this.get().catch(() => {});
+    if (!this.refreshing && (!this.last || Date.now() - this.last.at > FRESH_MS)) {
+      this.refreshing = setTimeout(() => {
+        this.refreshing = undefined;
+        this.get().catch(() => {});
+      }, SERVED_MS);
+    }
     return this.last;
   }
 

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { sweep } from "../shared/clocks/sweep.ts";
 import { readConfig } from "../shared/config.ts";
 import type { JobId } from "../shared/jobs.ts";
+import { register } from "../shared/store/presence.ts";
 import { ASK, DAY, KEYS, SERVICE, settle, startStore, type TestStore, type TestWorker } from "./support/store.ts";
 
 let s: TestStore;
@@ -191,7 +192,7 @@ const finished = async (more = {}) => {
 };
 
 test("the sweep strikes an expired record and deletes its file, and keeps the others", async () => {
-  await w.register([SERVICE]);
+  await register(w.redis, [SERVICE]);
   const file = (id: JobId) => join(dir, SERVICE, id, "1.w1.x");
   const gone = await finished({ sizeBytes: 3, ttlMs: 1 });
   const kept = await finished({ sizeBytes: 3 });
@@ -206,7 +207,7 @@ test("the sweep strikes an expired record and deletes its file, and keeps the ot
 });
 
 test("erase leaves the index entry of a result in a file to the sweep, which deletes the file", async () => {
-  await w.register([SERVICE]);
+  await register(w.redis, [SERVICE]);
   const id = await finished({ sizeBytes: 3 });
   mkdirSync(join(dir, SERVICE, id), { recursive: true });
   writeFileSync(join(dir, SERVICE, id, "1.w1.x"), "abc");
@@ -230,7 +231,7 @@ test("strike keeps an entry whose record exists: a cron id used again", async ()
 });
 
 test("the sweep comes through more than one slice of expired records", async () => {
-  await w.register([SERVICE]);
+  await register(w.redis, [SERVICE]);
   const pairs = Array.from({ length: 1_234 }, (_, i) => [i, `work_x${i}`]).flat();
   await s.redis.client.zadd(KEYS.ended("failed"), ...pairs);
   await sweep.step(context());

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import { reap as clock } from "../shared/clocks/reap.ts";
 import { readConfig } from "../shared/config.ts";
 import { overrunMs } from "../shared/store/maintain.ts";
+import { register } from "../shared/store/presence.ts";
 import { reportProgress } from "../shared/store/progress.ts";
 import { BLOCK_MS } from "../shared/store/redis.ts";
 import { Watch } from "../shared/watch.ts";
@@ -202,7 +203,7 @@ const context = (env: Record<string, string>, watch: Pick<Watch, "look"> = { loo
 
 test("the reap clock does nothing before a full lease of its own unbroken beats (rule 4)", async () => {
   const { id } = await started();
-  await other.register([SERVICE]);
+  await register(other.redis, [SERVICE]);
   await s.age(w, LEASE + 1_000);
   const once = new Map([["work", []]]);
   const known = { ...context({}, new Watch(LEASE)), config: { registry: { services: once } } as never };
@@ -213,7 +214,7 @@ test("the reap clock does nothing before a full lease of its own unbroken beats 
 
 test("the reap clock leaves a service alone that it has no entry for: may its jobs run twice?", async () => {
   const { id } = await started();
-  await other.register([SERVICE]);
+  await register(other.redis, [SERVICE]);
   await s.age(w, LEASE + 1_000);
   await clock.step(context({})); // knows the eight built-in services only
   expect(await s.state(id)).toBe("started");

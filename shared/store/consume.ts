@@ -2,9 +2,8 @@
 import { Buffer } from "node:buffer";
 import { Fault } from "../faults.ts";
 import { FIELD, type JobId, parseHead, random62, type ServiceName, type WorkerId } from "../jobs.ts";
-import { GLOBAL, keysOf, root } from "../keys.ts";
+import { keysOf, root } from "../keys.ts";
 import { type Connection, type ScriptValue, script, wordsOf } from "../script.ts";
-import type { WorkerInfo } from "./inspect.ts";
 import { BLOCK_MS, within } from "./redis.ts";
 
 /** Redeliveries that a run may have (I5). */
@@ -93,26 +92,17 @@ export class Consumer {
     const jobs: Taken[] = [];
     let told!: Omit<Taken, "id" | "payload">;
     for (let i = 0; i < texts.length; i += 3) {
-      if (texts[i + 1]) told = this.told(texts[i + 1] as string, nonce, started);
+      const text = texts[i + 1] as string;
+      if (text !== "") {
+        const [first = "", options = ""] = text.split("\n", 2);
+        const [created, operation = "", ...rest] = first.split(" ");
+        const [attempt = 0, run = 0, redeliveries = 0, deadline = 0] = rest.map(Number);
+        const token = `${attempt}.${this.worker}.${nonce}`;
+        told = { token, operation, attempt, run, redeliveries, started, deadline, created: Number(created), options };
+      }
       jobs.push({ ...told, id: texts[i] as JobId, payload: texts[i + 2] as string });
     }
     return { verdicts, jobs, more };
-  }
-
-  private told(text: string, nonce: string, started: number): Omit<Taken, "id" | "payload"> {
-    const [first = "", options = ""] = text.split("\n", 2);
-    const [created, operation, attempt, run, redeliveries, deadline] = first.split(" ");
-    return {
-      token: `${attempt}.${this.worker}.${nonce}`,
-      operation: operation as string,
-      attempt: Number(attempt),
-      run: Number(run),
-      redeliveries: Number(redeliveries),
-      started,
-      deadline: Number(deadline),
-      created: Number(created),
-      options,
-    };
   }
 
   /**
@@ -155,31 +145,5 @@ export class Consumer {
   async token(service: ServiceName, id: JobId): Promise<{ token: string; state: string }> {
     const head = parseHead(await this.redis.hget(keysOf(service).job(id), FIELD.head));
     return { token: head?.start?.token ?? "", state: head?.state ?? "" };
-  }
-
-  /** Notes that the service cannot be reached, once. @returns since when, ms */
-  async parked(service: ServiceName): Promise<number> {
-    const { counts } = keysOf(service);
-    await this.redis.hsetnx(counts, "parked", Date.now());
-    return Number(await this.redis.hget(counts, "parked"));
-  }
-  async unparked(service: ServiceName): Promise<void> {
-    await this.redis.hdel(keysOf(service).counts, "parked");
-  }
-
-  /** Tells the world about this worker, for display. */
-  async announce(info: WorkerInfo): Promise<void> {
-    await this.redis.hset(GLOBAL.workers, this.worker, JSON.stringify(info));
-  }
-  /** What an operator told this worker: "quiet", "stop" or nothing. */
-  order(): Promise<string | null> {
-    return this.redis.hget(GLOBAL.orders, this.worker);
-  }
-  async leave(): Promise<void> {
-    await this.redis.hdel(GLOBAL.workers, this.worker);
-    await this.redis.hdel(GLOBAL.orders, this.worker);
-  }
-  async register(services: string[]): Promise<void> {
-    if (services.length) await this.redis.sadd(GLOBAL.services, ...services);
   }
 }

@@ -5,7 +5,7 @@
 import { setImmediate } from "node:timers";
 import { Fault } from "../faults.ts";
 import { FIELD, type JobId, type JobOptions, type ServiceName, serviceOf } from "../jobs.ts";
-import { GLOBAL, root } from "../keys.ts";
+import { root } from "../keys.ts";
 import { type Connection, type ScriptValue, script, wordsOf } from "../script.ts";
 import { asFault, within } from "./redis.ts";
 
@@ -194,11 +194,6 @@ export class Producer {
   /** Removes a terminal record before its time. @returns see lua/erase.lua */
   erase(id: JobId) {
     return this.ask(eraseScript(this.redis, root(serviceOf(id)), { id }));
-  }
-
-  /** Tells the clocks of every worker that these services exist. */
-  async register(services: string[]): Promise<void> {
-    if (services.length) await this.redis.sadd(GLOBAL.services, ...services);
   }
 
   private async ask<T>(work: Promise<T>): Promise<T> {
