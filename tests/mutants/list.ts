@@ -16,6 +16,8 @@ export type Mutant = {
 
 const model = { check: ["tests/model.test.ts"], env: { MODEL_RUNS: "200", MODEL_SEED: "1" } };
 
+const alike = { check: ["tests/store-alike.test.ts"] };
+
 export const MUTANTS: Mutant[] = [
   {
     name: "BRPOP instead of BLMOVE",
@@ -39,14 +41,14 @@ export const MUTANTS: Mutant[] = [
   {
     name: "no fence for the common job: its short way does not ask for the token",
     file: "shared/lua/turn.lua",
-    from: " and string.find(was, token, -#token, true) then",
+    from: " and find(was, token, -#token, true) then",
     to: " then",
     check: ["tests/store.test.ts", "-t", "token is not ours"],
   },
   {
     name: "every job is settled as a common one: effects, waiters and cancels are not looked for",
     file: "shared/lua/turn.lua",
-    from: "if how.short and string.byte(was) <= 57 and",
+    from: "if how.short and byte(was) <= 57 and",
     to: "if how.short and",
     ...model,
   },
@@ -139,5 +141,47 @@ export const MUTANTS: Mutant[] = [
     from: "const leased = beatScript(blocking, root(service), { worker: this.worker });",
     to: "const leased = 0;",
     check: ["tests/lease.test.ts"],
+  },
+  {
+    name: "what was told of the first job is said of all that are taken with it",
+    file: "shared/lua/turn.lua",
+    from: "text == told and ''",
+    to: "told and ''",
+    ...alike,
+  },
+  {
+    name: "whatever is taken after a common job is one like it",
+    file: "shared/lua/turn.lua",
+    from: "byte(was) <= 57 and find(was, tail, -#tail, true)) then",
+    to: "byte(was) <= 57 and tail ~= '|') then",
+    ...alike,
+  },
+  {
+    name: "jobs of one submit are all of the first one's kind",
+    file: "shared/store/produce.ts",
+    from: 'kind === before ? ""',
+    to: 'before ? ""',
+    ...alike,
+  },
+  {
+    name: "what is finished at once lives as long as the first of the call",
+    file: "shared/lua/lib/close.lua",
+    from: "  local till = untils[ms] or text(now + ms)\n  untils[ms] = till\n",
+    to: "  local till = untils[1] or text(now + ms)\n  untils[1] = till\n",
+    ...alike,
+  },
+  {
+    name: "common jobs that were finished are counted as one",
+    file: "shared/lua/turn.lua",
+    from: "how.n = id, how.n + 1",
+    to: "how.n = id, 1",
+    ...alike,
+  },
+  {
+    name: "a member that was staged before is passed over, and its kind with it",
+    file: "shared/lua/stage.lua",
+    from: "  local more = more_of(at)\n  if fresh[at] then write",
+    to: "  local more = fresh[at] and more_of(at)\n  if fresh[at] then write",
+    ...alike,
   },
 ];
