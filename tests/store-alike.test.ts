@@ -123,7 +123,7 @@ test("settled in one call, each has its own result, life, type and count", async
 test("members of a batch that is sent again in part keep their own", async () => {
   const batches = new Batches(s.connection, { ...LIMITS, batchTimeoutMs: 60_000 } as never);
   const [id, jobs] = [newBatchId(), mixed()];
-  await batches.stage(SERVICE, id, jobs.slice(0, 2), jobs.length, DAY);
+  await batches.stage(SERVICE, id, jobs.slice(3, 4), jobs.length, DAY);
   await batches.stage(SERVICE, id, jobs, jobs.length, DAY);
   for (const { id, operation, payload, options } of jobs) {
     const record = await s.inspector.record(id);
