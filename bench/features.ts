@@ -19,9 +19,9 @@ const ANSWER = '{"success":true,"message":"done","output_path":"/output/x.glb"}'
 const CUTS: [feature: string, from: string, to: string][] = [
   ["all on", "", ""],
   ["without statistics", "if #parts > 0 then call", "if false then call"],
-  ["without the index of ended jobs", "for state, list in pairs(ends) do", "for state, list in pairs({}) do"],
-  ["without the fence", " and string.find(was, token, -#token, true) then", " then"],
-  ["without a life of the record", "call('PEXPIRE', job, calls and", "tostring(calls and"],
+  ["without the index of ended jobs", "if #list > 0 then call('ZADD'", "if false then call('ZADD'"],
+  ["without the fence", " and find(was, token, -#token, true) then", " then"],
+  ["without a life of the record", "    call('PEXPIREAT', key, how.till)\n", ""],
 ];
 
 async function measure(from: string, to: string): Promise<[submit: number, turn: number]> {

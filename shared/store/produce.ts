@@ -156,6 +156,8 @@ export class Producer {
         batch.forEach((item, i) => {
           this.answer(item, replies[i] as string);
         });
+        // Answers go out, and what has come in meanwhile goes with the next call.
+        await new Promise((next) => setImmediate(next));
       } catch (error) {
         const unsent = neverSent(error);
         for (const item of batch) {
