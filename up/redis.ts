@@ -7,16 +7,23 @@ import { onPath, program, type Say, Trouble } from "./install.ts";
 /** Older ones know no per-script `allow-oom`. */
 const OLDEST = 7;
 
-/** A port of 127.0.0.1 that was free a moment ago. */
-export function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.on("error", reject);
-    server.listen({ port: 0, host: "127.0.0.1" }, () => {
-      const { port } = server.address() as { port: number };
-      server.close(() => resolve(port));
+const handedOut = new Set<number>();
+
+/** A port of 127.0.0.1 that was free a moment ago, and not given to another program of ours that has yet to listen. */
+export async function freePort(): Promise<number> {
+  for (;;) {
+    const port = await new Promise<number>((resolve, reject) => {
+      const server = createServer();
+      server.on("error", reject);
+      server.listen({ port: 0, host: "127.0.0.1" }, () => {
+        const { port } = server.address() as { port: number };
+        server.close(() => resolve(port));
+      });
     });
-  });
+    if (handedOut.has(port)) continue;
+    handedOut.add(port);
+    return port;
+  }
 }
 
 /** @returns undefined when it answers PING, else why it does not */
