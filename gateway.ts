@@ -96,7 +96,7 @@ export function gatewayApp(gateway: Gateway, warnings: () => string[] = () => []
     const body = await readBody(c.req.raw, config.maxBodyBytes);
     const options = c.req.url.includes("?") ? queryOptions(c.req.queries()) : {};
     const job = newJob(config, op, parseJson(body, config.maxJsonDepth), options);
-    return await accept(gateway, c.req.raw, fromHeaders(job, c.req.raw.headers, caller, body, options));
+    return accept(gateway, c.req.raw, fromHeaders(job, c.req.raw.headers, caller, body, options));
   }
 
   async function cancel(id: JobId): Promise<Response> {

@@ -3,17 +3,16 @@
  * feature cut out of their text, in turn, 20 jobs a call; medians of 5 rounds.
  */
 import IORedis from "ioredis";
-import { newJobId, type ServiceName, type WorkerId } from "../shared/jobs.ts";
+import type { WorkerId } from "../shared/jobs.ts";
 import { boundScripts } from "../shared/script.ts";
-import { Consumer, type Settle } from "../shared/store/consume.ts";
+import { Consumer } from "../shared/store/consume.ts";
 import { Producer } from "../shared/store/produce.ts";
 import { longhaul } from "./contenders.ts";
-import { BODY, median, startRedis } from "./machine.ts";
+import { LIMITS, submitAll, workAll } from "./lifecycle.ts";
+import { median, startRedis } from "./machine.ts";
 
-const SERVICE = "noop" as ServiceName;
 const BATCH = 20;
 const JOBS = 10_000;
-const ANSWER = '{"success":true,"message":"done","output_path":"/output/x.glb"}';
 
 /** Cuts that leave the queue working for this one measurement. Each must still apply. */
 const CUTS: [feature: string, from: string, to: string][] = [
@@ -34,7 +33,7 @@ async function measure(from: string, to: string): Promise<[submit: number, turn:
     client.defineCommand(`lh_${file.replaceAll("-", "_")}`, { numberOfKeys: 1, lua: text });
   }
   if (!applied) throw new Error(`the cut no longer applies: ${from}`);
-  const producer = new Producer(client, { maxQueued: 1_000_000, idempotencyTtlMs: 1_000, failureTtlMs: 1_000 });
+  const producer = new Producer(client, LIMITS);
   const worker = new Consumer(client, "w00000001" as WorkerId);
   const spent = async () => {
     const m = /cmdstat_evalsha:calls=\d+,usec=(\d+)/.exec(await client.info("commandstats"));
@@ -44,30 +43,9 @@ async function measure(from: string, to: string): Promise<[submit: number, turn:
   const figures: [number, number] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];
   for (let round = 0; round < 2; round++) {
     await spent();
-    for (let i = 0; i < JOBS; i += BATCH) {
-      const jobs = Array.from({ length: BATCH }, () => ({ id: newJobId(SERVICE), operation: "noop", payload: BODY }));
-      await producer.send(SERVICE, jobs);
-    }
+    await submitAll(producer, JOBS, BATCH);
     figures[0] = Math.min(figures[0], await spent());
-    let settles: Settle[] = [];
-    do {
-      const { jobs } = await worker.turn(SERVICE, settles, {
-        slots: BATCH,
-        concurrency: 0,
-        limitMs: 3_600_000,
-        limits: "noop=3600000",
-      });
-      settles = jobs.map((job) => ({
-        id: job.id,
-        token: job.token,
-        kind: "finish",
-        started: job.started,
-        operation: job.operation,
-        ttlMs: 86_400_000,
-        result: ANSWER,
-        timing: "1,1",
-      }));
-    } while (settles.length > 0);
+    await workAll(worker, BATCH);
     figures[1] = Math.min(figures[1], await spent());
   }
   client.disconnect();

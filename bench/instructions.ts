@@ -8,17 +8,16 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import IORedis from "ioredis";
-import { newJobId, type ServiceName, type WorkerId } from "../shared/jobs.ts";
+import type { WorkerId } from "../shared/jobs.ts";
 import { defineScripts } from "../shared/script.ts";
-import { Consumer, type Settle } from "../shared/store/consume.ts";
+import { Consumer } from "../shared/store/consume.ts";
 import { Producer } from "../shared/store/produce.ts";
-import { BODY, freePort } from "./machine.ts";
+import { LIMITS, submitAll, workAll } from "./lifecycle.ts";
+import { freePort } from "./machine.ts";
 
 const { values, positionals } = parseArgs({ options: { keep: { type: "string" } }, allowPositionals: true });
-const SERVICE = "noop" as ServiceName;
 const BATCH = Number(positionals[0] ?? 20);
 const JOBS = 2_000;
-const ANSWER = '{"success":true,"message":"done","output_path":"/output/x.glb"}';
 
 const dir = mkdtempSync(join(tmpdir(), "longhaul-instructions-"));
 const port = await freePort();
@@ -34,26 +33,8 @@ const redis = new IORedis({ port, retryStrategy: () => 100, maxRetriesPerRequest
 redis.on("error", () => {});
 await redis.ping();
 defineScripts(redis);
-const producer = new Producer(redis, { maxQueued: 1_000_000, idempotencyTtlMs: 1_000, failureTtlMs: 1_000 });
+const producer = new Producer(redis, LIMITS);
 const worker = new Consumer(redis, "w00000001" as WorkerId);
-
-async function submit(jobs: number) {
-  for (let i = 0; i < jobs; i += BATCH) {
-    const batch = Array.from({ length: BATCH }, () => ({ id: newJobId(SERVICE), operation: "noop", payload: BODY }));
-    await producer.send(SERVICE, batch);
-  }
-}
-
-async function work() {
-  let settles: Settle[] = [];
-  do {
-    const ask = { slots: BATCH, concurrency: 0, limitMs: 3_600_000, limits: "noop=3600000" };
-    const { jobs } = await worker.turn(SERVICE, settles, ask);
-    settles = jobs.map(({ id, token, started, operation }) => ({
-      ...{ id, token, started, operation, kind: "finish", ttlMs: 86_400_000, result: ANSWER, timing: "1,1" },
-    }));
-  } while (settles.length > 0);
-}
 
 const control = async (flag: string) => {
   await Bun.spawn(["callgrind_control", flag, String(server.pid)], { stdout: "ignore", stderr: "ignore" }).exited;
@@ -72,9 +53,11 @@ async function count(name: string, run: () => Promise<void>) {
   if (values.keep) copyFileSync(file, `${values.keep}.${dumps}`);
 }
 
-await submit(JOBS);
+const submit = () => submitAll(producer, JOBS, BATCH);
+const work = () => workAll(worker, BATCH);
+await submit();
 await work(); // warm: scripts loaded, buffers grown
-await count("submit", () => submit(JOBS));
+await count("submit", submit);
 await count("settle and take", work);
 redis.disconnect();
 server.kill("SIGKILL");

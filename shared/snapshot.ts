@@ -138,7 +138,7 @@ function meanMs(state: ServiceState, operation: string): number {
   }
   return other;
 }
-/** of a service, for operations that have not run yet; each submit asks */
+/** of a service, for operations that have not run yet; each poll asks */
 const otherMeans = new WeakMap<ServiceState, number>();
 
 /**

@@ -6,6 +6,7 @@ import { Glob } from "bun";
 import { readConfig, VARIABLES } from "../shared/config.ts";
 import { FIELD, STATES } from "../shared/jobs.ts";
 import { SERVICE_KEYS } from "../shared/keys.ts";
+import { BUN_START } from "../shared/runtime.ts";
 import { ENTRY_KEYS } from "../shared/services-file.ts";
 import { ALL_SCRIPTS } from "./support/scripts.ts";
 
@@ -320,3 +321,10 @@ test.if(rows.length > 0)(
     expect(told?.sort()).toEqual([...ENTRY_KEYS].sort());
   },
 );
+
+test("the images start Bun with the settings that `up` and a worker give it", () => {
+  const set = Object.fromEntries(
+    [...read("Dockerfile").matchAll(/\b((?:BUN|MIMALLOC)_\w+)=(\d+)/g)].map((m) => m.slice(1)),
+  );
+  expect(set).toEqual({ ...BUN_START });
+});

@@ -4,14 +4,14 @@
 -- o (JSON text), pri, due, to, tt, ef, b, w. Each argument costs every job as much as a field (performance.md).
 local RARE = { 'pri', 'due', 'to', 'tt', 'ef', 'b', 'w', 'o' }
 local NONE = {}
-local op, common, rest_of_head
+local common, rest_of_head
 
 -- What is more of the group at `at`. To be called for each group, in their order.
 local function more_of(at)
   local kind = ARGV[at + 1]
   if kind ~= '' then
     local cut = string.find(kind, ' ', 1, true)
-    op = cut and string.sub(kind, 1, cut - 1) or kind
+    local op = cut and string.sub(kind, 1, cut - 1) or kind
     common = cut and cjson.decode(string.sub(kind, cut + 1)) or NONE
     rest_of_head = ' ' .. stamp .. ' ' .. op
   end
