@@ -125,7 +125,7 @@ const describe = (): WorkerInfo => ({
       lane.service,
       {
         slots: lane.settings.slots,
-        busy: lane.running.size,
+        busy: lane.busy,
         // a map keeps the order of insertion: the longest running first
         runs: [...lane.running.values().take(MOST_RUNS)].map(({ job, started }) => ({
           id: job.id,
@@ -205,7 +205,7 @@ async function shutdown(): Promise<void> {
   if (signals > 1) return;
   state = "draining";
   presence.announce(describe()).catch(() => {});
-  const busy = lanes.reduce((sum, { lane }) => sum + lane.running.size, 0);
+  const busy = lanes.reduce((sum, { lane }) => sum + lane.busy, 0);
   log(`draining: ${busy} calls have ${config.drainMs / 1000} s to end; a second signal hands them back at once`);
   for (const { lane } of lanes) lane.stop(false);
   void lanes[0]?.unblock().catch(() => {});

@@ -16,15 +16,18 @@ import { backoffMs, call, type Outcome } from "./call.ts";
 import type { JobError } from "./faults.ts";
 import type { JobId, JobOptions, ServiceName } from "./jobs.ts";
 import { type Parked, Parking } from "./parking.ts";
+import { Prefetch } from "./prefetch.ts";
 import type { Operation } from "./services.ts";
 import { MOST_INLINE, type Run, type SettleSettings, Settles } from "./settle.ts";
 import { type Consumer, MORE, type Settle, type Taken } from "./store/consume.ts";
+import { headersOf } from "./told.ts";
 
 export type LaneSettings = SettleSettings & {
   slots: number;
   concurrency: number;
   maxResultBytes: number;
   parkLimitMs: number;
+  gatewayUrl: string | undefined;
 };
 
 const SETTLE_BATCH = 256;
@@ -50,6 +53,7 @@ export class Lane {
   private readonly limits: string;
   private readonly settles: Settles;
   private readonly parking: Parking;
+  private readonly prefetch: Prefetch;
 
   constructor(
     readonly service: ServiceName,
@@ -64,17 +68,29 @@ export class Lane {
       this.hungry = true;
       this.nudge();
     });
+    // Not where others share a limit, nor where a worker's death would end a job that was never called.
+    const ahead = settings.concurrency === 0 && [...ops.values()].every((op) => op.onOrphan === "retry");
+    const handBack = (runs: Run[]) => {
+      for (const run of runs) if (run.why !== "lost") this.done.push(this.returned(run));
+      this.nudge();
+    };
+    this.prefetch = new Prefetch(settings.slots, ahead ? settings.slots : 0, (run) => void this.work(run), handBack);
     this.limits = [...ops.values()].map((op) => `${op.name}=${op.timeoutMs}`).join(" ");
   }
 
   /** Jobs that it may hold: one less while BLMOVE may bring one, unless that one is here already. */
   private get room(): number {
-    return this.settings.slots - (this.blocking && !this.stray ? 1 : 0);
+    return this.settings.slots + this.prefetch.room() - (this.blocking && !this.stray ? 1 : 0);
   }
 
   /** why it takes nothing: the service refuses connections */
   get parked(): Parked | undefined {
     return this.parking.parked;
+  }
+
+  /** calls that are being made */
+  get busy(): number {
+    return this.prefetch.busy;
   }
 
   private get taking(): boolean {
@@ -96,7 +112,7 @@ export class Lane {
         if (this.reconcileDue) await this.reconcile();
         if (room || this.done.length > 0 || this.stray) {
           // Answers come several to a tick of the event loop: all of them go with this turn.
-          if (this.running.size > this.done.length) await new Promise((next) => setImmediate(next));
+          if (this.prefetch.busy > 0) await new Promise((next) => setImmediate(next));
           await this.turn(this.taking ? this.room : -1);
         }
         failures = 0;
@@ -169,11 +185,13 @@ export class Lane {
     const earlier = this.running.get(job.id);
     if (earlier) this.drop(earlier, "it was taken again here");
     this.running.set(job.id, run);
-    void this.work(run);
+    this.prefetch.add(run);
+    this.prefetch.fill(this.taking);
   }
 
   private async work(run: Run): Promise<void> {
     const { job } = run;
+    const began = performance.now();
     let settle: Settle;
     try {
       const op = this.ops.get(job.operation);
@@ -183,7 +201,7 @@ export class Lane {
           service: op.service,
           url: op.url + op.path,
           body: job.payload,
-          headers: this.settles.headers(job, options),
+          headers: headersOf(job, options, this.settings.gatewayUrl),
           timeoutMs: options.timeout ?? op.timeoutMs,
           abort: run.abort,
           accepts: op.accepts,
@@ -204,6 +222,8 @@ export class Lane {
       settle = this.settles.failed(run, { code: "bad_job", message: String(error), retryable: false });
     }
     if (run.why !== "lost") this.done.push(settle);
+    this.prefetch.ended(performance.now() - began);
+    this.prefetch.fill(this.taking);
     this.nudge();
   }
 
@@ -300,6 +320,7 @@ export class Lane {
   /** Takes nothing more. */
   hush(): void {
     this.quiet = true;
+    this.prefetch.clear();
     this.nudge();
   }
 
@@ -308,6 +329,7 @@ export class Lane {
     this.quiet = true;
     this.stopped = true;
     this.parking.stop();
+    this.prefetch.clear();
     if (now) {
       for (const run of this.running.values()) {
         run.why ??= "drain";

@@ -15,7 +15,6 @@ export type SettleSettings = {
   failureTtlMs: number;
   resultInlineBytes: number;
   resultsDir: string;
-  gatewayUrl: string | undefined;
 };
 
 /** An attempt in a lane's hands. */
@@ -33,29 +32,6 @@ export class Settles {
     private readonly settings: SettleSettings,
     private readonly log: (line: string) => void,
   ) {}
-
-  private told: [ms: number, text: string] = [0, ""];
-  /** As ISO 8601. Jobs of one turn mostly share it. */
-  private deadline(ms: number): string {
-    if (this.told[0] !== ms) this.told = [ms, new Date(ms).toISOString()];
-    return this.told[1];
-  }
-
-  /** What the microservice is told beside its payload (contract.md §4). */
-  headers(job: Taken, options: JobOptions): Record<string, string> {
-    const headers: Record<string, string> = {
-      "x-job-id": job.id,
-      "x-job-attempt": String(job.attempt),
-      "x-job-deadline": this.deadline(job.deadline),
-      // stable over attempts; a requeue is a new wish, whose answer must not be replayed from a stored failure
-      "idempotency-key": job.run > 0 ? `${job.id}.${job.run}` : job.id,
-    };
-    if (this.settings.gatewayUrl)
-      headers["x-progress-url"] = `${this.settings.gatewayUrl}/jobs/${job.id}/progress?t=${job.token}`;
-    if (options.trace) headers.traceparent = options.trace;
-    if (options.traceState) headers.tracestate = options.traceState;
-    return headers;
-  }
 
   finished(run: Run, op: Operation, options: JobOptions, answer: Answer): Settle | Promise<Settle> {
     const { result, type, timing } = answer;

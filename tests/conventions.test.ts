@@ -258,7 +258,8 @@ const gather = (path: string) => {
 LIFE.forEach(gather);
 /**
  * What decides a job's fate: the scripts of its life with the pieces that they use, the verbs that send them, and the lane that makes the calls.
- * Clocks and routes are mounted beside it; the entries, the HTTP call and what only reads or shows are its edges.
+ * Clocks and routes are mounted beside it; the entries, the HTTP call, the jobs that wait in a lane for a slot, and what only
+ * reads or shows are its edges.
  */
 const CORE = [
   ...LIFE,

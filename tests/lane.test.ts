@@ -3,10 +3,8 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "bun:te
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { z } from "zod";
 import { type JobId, resultDir } from "../shared/jobs.ts";
-import { Lane, type LaneSettings } from "../shared/lane.ts";
-import { operation } from "../shared/services.ts";
+import { Lanes } from "./support/lane.ts";
 import { type FakeService, startService } from "./support/service.ts";
 import { until } from "./support/stack.ts";
 import { DAY, KEYS, SERVICE, settle, startStore, type TestStore } from "./support/store.ts";
@@ -15,6 +13,7 @@ let s: TestStore;
 let service: FakeService;
 beforeAll(async () => {
   [s, service] = await Promise.all([startStore(), startService()]);
+  lanes = new Lanes(s, service);
 });
 afterAll(async () => {
   await service?.stop();
@@ -22,34 +21,9 @@ afterAll(async () => {
 });
 beforeEach(() => s.clear());
 
-let running: { lane: Lane; done: Promise<void> }[] = [];
-afterEach(async () => {
-  for (const { lane } of running) lane.stop(true);
-  await Promise.all(running.map(({ done }) => done));
-  running = [];
-});
-
-/** A lane that runs. @param wait what stands for BLMOVE; by default nothing ever arrives */
-function start(
-  name: string,
-  more: Partial<LaneSettings> = {},
-  wait: () => Promise<boolean> = () => Bun.sleep(50).then(() => false),
-) {
-  const worker = s.worker(name);
-  const lines: string[] = [];
-  const op = operation({
-    ...{ name: "work", service: SERVICE, route: "/work", path: "/work", summary: "", schema: z.looseObject({}) },
-    url: service.url,
-  });
-  const settings: LaneSettings = {
-    ...{ slots: 2, concurrency: 0, resultTtlMs: DAY, failureTtlMs: DAY, resultInlineBytes: 1_000, maxResultBytes: 1e6 },
-    ...{ resultsDir: "/nowhere", parkLimitMs: DAY, gatewayUrl: undefined },
-    ...more,
-  };
-  const lane = new Lane(SERVICE, new Map([["work", op]]), settings, worker, wait, (line) => lines.push(line));
-  running.push({ lane, done: lane.run() });
-  return { lane, worker, lines };
-}
+let lanes: Lanes;
+afterEach(() => lanes.stop());
+const start: Lanes["start"] = (...args) => lanes.start(...args);
 
 const started = (id: JobId) => until(async () => (await s.state(id)) === "started");
 const finished = (id: JobId) => until(async () => (await s.state(id)) === "finished");
@@ -84,7 +58,7 @@ test("a lane that takes nothing hands back what BLMOVE brought, so that another 
 
 test("a lane whose BLMOVE lost its reply starts what it brought, though BLMOVE seems to wait", async () => {
   const { lane, worker } = start("w1", {}, () => new Promise(() => {}));
-  running.length = 0; // it waits for ever; nothing of it outlives this file
+  lanes.forget(); // it waits for ever; nothing of it outlives this file
   await Bun.sleep(100);
   const id = await s.submit();
   await s.redis.client.lmove(KEYS.ready, KEYS.wake(worker.worker), "RIGHT", "LEFT");
@@ -94,7 +68,7 @@ test("a lane whose BLMOVE lost its reply starts what it brought, though BLMOVE s
 
 test("a lane of one slot whose BLMOVE lost its reply starts what it brought, without asking Redis in a loop", async () => {
   const { lane, worker } = start("w1", { slots: 1 }, () => new Promise(() => {}));
-  running.length = 0;
+  lanes.forget();
   await Bun.sleep(100);
   const turns = worker.turn.bind(worker);
   let count = 0;

@@ -18,7 +18,58 @@ const model = { check: ["tests/model.test.ts"], env: { MODEL_RUNS: "200", MODEL_
 
 const alike = { check: ["tests/store-alike.test.ts"] };
 
+const prefetch = { check: ["tests/prefetch.test.ts"] };
+
 export const MUTANTS: Mutant[] = [
+  {
+    name: "prefetch: a call for each job that is held, whatever the slots",
+    file: "shared/prefetch.ts",
+    from: "    while (this.busy < this.slots) {",
+    to: "    for (;;) {",
+    ...prefetch,
+  },
+  {
+    name: "prefetch: however long the calls take",
+    file: "shared/prefetch.ts",
+    from: "this.meanMs > SHORT_MS ? 0 : ",
+    to: "",
+    ...prefetch,
+  },
+  {
+    name: "prefetch: what waits behind long calls stays",
+    file: "shared/prefetch.ts",
+    from: "performance.now() - first.since >= HAND_BACK_MS",
+    to: "first.since < 0",
+    ...prefetch,
+  },
+  {
+    name: "prefetch: the oldest goes back first, so it is taken last",
+    file: "shared/prefetch.ts",
+    from: "runs.reverse()",
+    to: "runs",
+    ...prefetch,
+  },
+  {
+    name: "prefetch: although workers share a limit",
+    file: "shared/lane.ts",
+    from: "settings.concurrency === 0 && [...ops",
+    to: "[...ops",
+    ...prefetch,
+  },
+  {
+    name: "prefetch: of operations that a worker's death ends",
+    file: "shared/lane.ts",
+    from: 'settings.concurrency === 0 && [...ops.values()].every((op) => op.onOrphan === "retry");',
+    to: "settings.concurrency === 0;",
+    ...prefetch,
+  },
+  {
+    name: "prefetch: a lane that stops calls what waits in it",
+    file: "shared/lane.ts",
+    from: "    this.parking.stop();\n    this.prefetch.clear();\n",
+    to: "    this.parking.stop();\n",
+    ...prefetch,
+  },
   {
     name: "BRPOP instead of BLMOVE",
     file: "shared/store/consume.ts",

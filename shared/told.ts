@@ -1,0 +1,25 @@
+/** What the microservice is told beside its payload (contract.md §4). */
+import type { JobOptions } from "./jobs.ts";
+import type { Taken } from "./store/consume.ts";
+
+let said: [ms: number, text: string] = [0, ""];
+/** As ISO 8601. Jobs of one turn mostly share it. */
+function deadline(ms: number): string {
+  if (said[0] !== ms) said = [ms, new Date(ms).toISOString()];
+  return said[1];
+}
+
+/** @param gatewayUrl  where progress is told; undefined = nowhere */
+export function headersOf(job: Taken, options: JobOptions, gatewayUrl: string | undefined): Record<string, string> {
+  const headers: Record<string, string> = {
+    "x-job-id": job.id,
+    "x-job-attempt": String(job.attempt),
+    "x-job-deadline": deadline(job.deadline),
+    // stable over attempts; a requeue is a new wish, whose answer must not be replayed from a stored failure
+    "idempotency-key": job.run > 0 ? `${job.id}.${job.run}` : job.id,
+  };
+  if (gatewayUrl) headers["x-progress-url"] = `${gatewayUrl}/jobs/${job.id}/progress?t=${job.token}`;
+  if (options.trace) headers.traceparent = options.trace;
+  if (options.traceState) headers.tracestate = options.traceState;
+  return headers;
+}

@@ -1,0 +1,49 @@
+/** Lanes over a real Redis and a fake microservice, without a process around them. */
+import { z } from "zod";
+import { Lane, type LaneSettings } from "../../shared/lane.ts";
+import { type Operation, operation } from "../../shared/services.ts";
+import type { FakeService } from "./service.ts";
+import { DAY, SERVICE, type TestStore } from "./store.ts";
+
+export class Lanes {
+  private running: { lane: Lane; done: Promise<void> }[] = [];
+
+  constructor(
+    private readonly store: TestStore,
+    private readonly service: FakeService,
+  ) {}
+
+  /** A lane that runs. @param wait  what stands for BLMOVE; by default nothing ever arrives */
+  start(
+    name: string,
+    more: Partial<LaneSettings> = {},
+    wait: () => Promise<boolean> = () => Bun.sleep(50).then(() => false),
+    also: Partial<Operation> = {},
+  ) {
+    const worker = this.store.worker(name);
+    const lines: string[] = [];
+    const op = operation({
+      ...{ name: "work", service: SERVICE, route: "/work", path: "/work", summary: "", schema: z.looseObject({}) },
+      ...{ url: this.service.url, ...also },
+    });
+    const settings: LaneSettings = {
+      ...{ slots: 2, concurrency: 0, resultTtlMs: DAY, failureTtlMs: DAY, resultInlineBytes: 1_000 },
+      ...{ maxResultBytes: 1e6, resultsDir: "/nowhere", parkLimitMs: DAY, gatewayUrl: undefined },
+      ...more,
+    };
+    const lane = new Lane(SERVICE, new Map([["work", op]]), settings, worker, wait, (line) => lines.push(line));
+    this.running.push({ lane, done: lane.run() });
+    return { lane, worker, lines };
+  }
+
+  /** Nobody waits for those who wait for ever. */
+  forget(): void {
+    this.running = [];
+  }
+
+  async stop(): Promise<void> {
+    for (const { lane } of this.running) lane.stop(true);
+    await Promise.all(this.running.map(({ done }) => done));
+    this.running = [];
+  }
+}
