@@ -103,8 +103,8 @@ test("jobs: by state, service, tag and text; paged by the cursor; an id leads to
   await page.getByRole("button", { name: "finished", exact: true }).click();
   await page.getByRole("button", { name: "Older jobs" }).click();
   await until(async () => (await rows.count()) > 55, 10_000);
-  await page.getByLabel("Tag").fill("blue");
-  await page.getByLabel("Tag").press("Enter");
+  await page.getByLabel("Tag", { exact: true }).fill("blue");
+  await page.getByLabel("Tag", { exact: true }).press("Enter");
   await until(async () => (await rows.count()) === 2, 10_000);
   await page.getByText(/Looked at all \d+ jobs/).waitFor();
   await page.getByRole("link", { name: "Clear" }).click();
