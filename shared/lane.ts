@@ -112,7 +112,7 @@ export class Lane {
         if (this.reconcileDue) await this.reconcile();
         if (room || this.done.length > 0 || this.stray) {
           // Answers come several to a tick of the event loop: all of them go with this turn.
-          if (this.prefetch.busy > 0) await new Promise((next) => setImmediate(next));
+          if (this.busy > 0) await new Promise((next) => setImmediate(next));
           await this.turn(this.taking ? this.room : -1);
         }
         failures = 0;

@@ -29,6 +29,9 @@ afterEach(async () => {
 const submit = (count: number, sleep: number): Promise<JobId[]> =>
   Promise.all(Array.from({ length: count }, () => s.submit({ payload: `{"sleep":${sleep}}` })));
 
+const finished = (ids: JobId[]) =>
+  until(async () => (await s.redis.client.zcard(KEYS.ended("finished"))) === ids.length);
+
 /** A lane whose turns are looked at: the most that it asked to hold, and what it handed back. */
 function watched(concurrency = 0, also: Partial<Operation> = {}, slots = SLOTS) {
   const { lane, worker } = lanes.start("w1", { slots, concurrency }, undefined, also);
@@ -45,18 +48,18 @@ function watched(concurrency = 0, also: Partial<Operation> = {}, slots = SLOTS) 
 
 /** A lane that learned from short calls, then took long ones: its slots are full, and more wait in it. */
 async function overtaken() {
-  const short = await submit(400, 1);
+  await submit(400, 1);
   const long = await submit(40, 60_000);
   const view = watched();
   const held = () => s.redis.client.scard(KEYS.held(view.worker.worker));
-  return { short, long, held, ...view };
+  return { long, held, ...view };
 }
 const calls = (ids: JobId[]) => ids.filter((id) => service.byJob(id).length > 0);
 
 test("short calls: jobs are taken ahead, at most as many as there are slots; no more calls at once than slots, each job once", async () => {
   const ids = await submit(1_500, 1);
   const { seen } = watched();
-  await until(async () => (await s.redis.client.zcard(KEYS.ended("finished"))) === ids.length);
+  await finished(ids);
   expect(seen.most).toBeGreaterThan(SLOTS);
   expect(seen.most).toBeLessThanOrEqual(2 * SLOTS);
   expect(service.peak).toBe(SLOTS);
@@ -68,7 +71,7 @@ test("calls that are not short: nothing is taken ahead, though many end at once"
   const slots = 40;
   const ids = await submit(400, 90);
   const { seen } = watched(0, {}, slots);
-  await until(async () => (await s.redis.client.zcard(KEYS.ended("finished"))) === ids.length);
+  await finished(ids);
   expect([seen.most, service.peak]).toEqual([slots, slots]);
 });
 
@@ -80,7 +83,7 @@ test("a limit that workers share, and operations that a worker's death would end
   for (const [concurrency, also] of kinds) {
     const ids = await submit(600, 1);
     const { seen } = watched(concurrency, also);
-    await until(async () => (await s.redis.client.zcard(KEYS.ended("finished"))) === ids.length);
+    await finished(ids);
     expect(seen.most).toBe(SLOTS);
     await lanes.stop();
     await s.clear();
