@@ -1,6 +1,6 @@
 // Files in the volumes that gateway and microservices share: look, fetch, bring by drop.
 import { bytes, num } from "../lib/format.js";
-import { html, useState } from "../lib/html.js";
+import { html, useLayoutEffect, useRef, useState } from "../lib/html.js";
 import { to } from "../lib/route.js";
 import { Bar, Empty, Fault, Loading, may } from "../parts/bits.js";
 
@@ -69,6 +69,16 @@ function Volume({ state, prefix, files }) {
   </section>`;
 }
 
+/** The text is the reader's while they type: a state that arrives meanwhile must not set it back. */
+function Name({ name, filter }) {
+  const field = useRef(null);
+  useLayoutEffect(() => {
+    field.current.value = name;
+  }, [name]);
+  return html`<div class="filters"><label class="hidden" for="name">Name</label>
+    <input id="name" ref=${field} type="search" class="grow" placeholder="part of a name" onChange=${(e) => filter({ name: e.target.value })} /></div>`;
+}
+
 export function view(state) {
   const { files, route } = state;
   const wanted = (route.query.name ?? "").toLowerCase();
@@ -81,8 +91,7 @@ export function view(state) {
     ${!files && html`<${Loading} what="the list of files" />`}
     ${
       files?.files &&
-      html`<div class="filters"><label class="hidden" for="name">Name</label>
-        <input id="name" type="search" class="grow" placeholder="part of a name" value=${route.query.name ?? ""} onChange=${(e) => state.do.filter({ name: e.target.value })} /></div>
+      html`<${Name} name=${route.query.name ?? ""} filter=${state.do.filter} />
       ${files.truncated && html`<p class="dim">Only the first ${num(files.limit)} files are listed.</p>`}
       ${all.length === 0 ? html`<${Empty} title="No files yet.">Drop one above, or run <code>bun services/make-house.ts</code> for an example.</${Empty}>` : null}
       <div class="stack">${Object.keys(VOLUMES).map((prefix) => html`<${Volume} key=${prefix} prefix=${prefix} state=${state} files=${named.filter((file) => file.startsWith(prefix))} />`)}</div>`
