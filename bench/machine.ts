@@ -31,11 +31,15 @@ export type Child = { pid: number; stop(): Promise<void>; kill(): void; output: 
 /** Connections of the client, and calls that a worker makes at once. */
 export const CONCURRENCY = 50;
 
-/** ms; a client that runs longer hangs: seen once in some hundred runs, spinning without a system call. */
-const LOAD_MS = 300_000;
+/** ms; a client that runs longer hangs: seen in one of some hundred runs at a pace, spinning without a system call. */
+const LOAD_MS = 120_000;
 
-/** Runs the client to its end. @param env  see peers/load.ts @returns what it printed @throws Error when it hangs */
-export async function load(env: Record<string, string>): Promise<string> {
+/**
+ * Runs the client to its end; one at a pace that hangs is run again, once: its jobs are measured one by one, and what
+ * the hung one did has ended with it.
+ * @param env  see peers/load.ts @returns what it printed @throws Error when it hangs
+ */
+export async function load(env: Record<string, string>, again = env.MODE === "pace"): Promise<string> {
   const client = await start("bench/peers/load.ts", { BODY, CONCURRENCY: String(CONCURRENCY), ...env });
   let hung = false;
   const timer = setTimeout(() => {
@@ -44,8 +48,10 @@ export async function load(env: Record<string, string>): Promise<string> {
   }, LOAD_MS);
   const said = await client.output;
   clearTimeout(timer);
-  if (hung) throw new Error(`the client did not end in ${LOAD_MS / 1_000} s (${env.MODE}); run the benchmark again`);
-  return said;
+  if (!hung) return said;
+  console.error(`the client did not end in ${LOAD_MS / 1_000} s (${env.MODE})${again ? "; it is run again" : ""}`);
+  if (!again) throw new Error("the client hangs; run the benchmark again");
+  return load(env, false);
 }
 
 /** Starts a script and waits for a line that matches; without a pattern, it is run to its end by `output`. */
