@@ -23,7 +23,7 @@ async function matrix(w: World): Promise<Map<string, string[]>> {
   }
   return rows;
 }
-const OPEN = /^get \/(health|livez|readyz|openapi\.json|docs|docs\/\{file\}|download\/\{token\})$|\/progress$/;
+const OPEN = /^get \/(|health|livez|readyz|openapi\.json|docs|docs\/\{file\}|download\/\{token\})$|\/progress$/;
 const ADMIN = /^post \/(queues|workers|jobs\/bulk)|^get \/audit$/;
 const READS = /^get |^post \/create_download_link$/;
 
