@@ -26,6 +26,18 @@ export function freePort(): Promise<number> {
   });
 }
 
+/** What was started here ends with this process, also when the run ends in an error. */
+type Started = { kill(signal: "SIGKILL"): void; exited: Promise<number> };
+const started = new Set<Started>();
+process.on("exit", () => {
+  for (const child of started) child.kill("SIGKILL");
+});
+for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(1));
+const endsWithUs = (child: Started) => {
+  started.add(child);
+  void child.exited.then(() => started.delete(child));
+};
+
 export type Child = { pid: number; stop(): Promise<void>; kill(): void; output: Promise<string> };
 
 /** Connections of the client, and calls that a worker makes at once. */
@@ -68,6 +80,7 @@ export async function start(
     stdout: "pipe",
     stderr: "inherit",
   });
+  endsWithUs(child);
   let text = "";
   let matched: () => void = () => {};
   const waiting = new Promise<void>((done) => {
@@ -116,6 +129,7 @@ export async function startRedis(settings = ""): Promise<BenchRedis> {
   const args =
     `--port ${port} --bind 127.0.0.1 --dir ${dir} --appendonly yes --appendfsync everysec --maxmemory-policy noeviction ${settings}`.trim();
   const child = Bun.spawn(["redis-server", ...args.split(" "), "--save", ""], { stdout: "ignore", stderr: "inherit" });
+  endsWithUs(child);
   const client = new IORedis({ port, retryStrategy: () => 50, maxRetriesPerRequest: null });
   client.on("error", () => {});
   await client.ping();
