@@ -26,8 +26,8 @@ export function freePort(): Promise<number> {
   });
 }
 
-/** What was started here ends with this process, also when the run ends in an error. */
 type Started = { kill(signal: "SIGKILL"): void; exited: Promise<number> };
+/** They end with this process, also when the run ends in an error. */
 const started = new Set<Started>();
 process.on("exit", () => {
   for (const child of started) child.kill("SIGKILL");
@@ -61,8 +61,9 @@ export async function load(env: Record<string, string>, again = env.MODE === "pa
   const said = await client.output;
   clearTimeout(timer);
   if (!hung) return said;
-  console.error(`the client did not end in ${LOAD_MS / 1_000} s (${env.MODE})${again ? "; it is run again" : ""}`);
-  if (!again) throw new Error("the client hangs; run the benchmark again");
+  const what = `the client did not end in ${LOAD_MS / 1_000} s (${env.MODE})`;
+  if (!again) throw new Error(`${what}; run the benchmark again`);
+  console.error(`${what}; it is run again`);
   return load(env, false);
 }
 

@@ -1,8 +1,8 @@
 /** Takes one job in and answers: 202 with where to look and when, or its end for a client that waits for it. */
 import { type Gateway, jsonText, matches, revised, tagOf } from "./app.ts";
 import { Fault } from "./faults.ts";
-import { isTerminal, type JobId, serviceOf } from "./jobs.ts";
-import { againS, estimate, forecast, statusText } from "./show.ts";
+import { type JobId, serviceOf } from "./jobs.ts";
+import { againOf, againS, forecast, statusText } from "./show.ts";
 import { etaS, type Snapshot } from "./snapshot.ts";
 import { noJob } from "./store/inspect.ts";
 import type { NewJob } from "./store/produce.ts";
@@ -67,9 +67,10 @@ export async function showStatus(
   let status = await gateway.inspector.status(id, had === null);
   if (status && had !== null && !matches(had, tagOf(status.rev))) status = await gateway.inspector.status(id);
   if (!status) throw noJob(id);
-  const again = isTerminal(status.state)
-    ? {}
-    : { "retry-after": String(againS(estimate(gateway, status).eta_s, status.due)) };
+  const again = againOf(gateway, status);
   const shown = status;
-  return revised(request, status.rev, () => statusText(shown, forecast(gateway, shown)), { ...headers, ...again });
+  return revised(request, status.rev, () => statusText(shown, forecast(gateway, shown)), {
+    ...headers,
+    ...(again === undefined ? {} : { "retry-after": String(again) }),
+  });
 }

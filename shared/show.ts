@@ -51,6 +51,10 @@ export function againS(etaS: number | null, due?: number): number {
   return Math.max(1, Math.min(waitS, LONGEST_AWAY_S));
 }
 
+/** againS of a job as it was read; undefined once it has ended. */
+export const againOf = (gateway: Estimates, job: Judged & Pick<Status, "due">): number | undefined =>
+  isTerminal(job.state) ? undefined : againS(estimate(gateway, job).eta_s, job.due);
+
 /**
  * The status as old clients read it: always job_id, status, result, error; further keys beside them.
  * The result's text goes in as it was stored: parsing it would lose digits and key order.

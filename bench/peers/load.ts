@@ -15,17 +15,17 @@ class Client {
   private done: ((body: string) => void) | undefined;
   private failed: ((error: Error) => void) | undefined;
   private readonly socket: Socket;
-  /** whatever is written from now on is never answered */
-  closed = false;
 
   constructor() {
     this.socket = connect({ host: url.hostname, port: Number(url.port), noDelay: true });
     this.socket.on("data", (part) => this.read(part.toString("latin1")));
     this.socket.on("error", (error) => this.failed?.(error));
-    this.socket.on("close", () => {
-      this.closed = true;
-      this.failed?.(new Error("the gateway closed the connection"));
-    });
+    this.socket.on("close", () => this.failed?.(new Error("the gateway closed the connection")));
+  }
+
+  /** Whatever is written to it is never answered. */
+  get closed(): boolean {
+    return this.socket.destroyed;
   }
 
   /** @returns the body of the 202 */

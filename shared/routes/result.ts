@@ -2,10 +2,10 @@
 import { stat } from "node:fs/promises";
 import { allow, type Gateway, idOf, newApp } from "../app.ts";
 import { Fault } from "../faults.ts";
-import { isTerminal, resultDir } from "../jobs.ts";
+import { resultDir } from "../jobs.ts";
 import { answer } from "../range.ts";
 import { fileBody } from "../runtime.ts";
-import { againS, estimate } from "../show.ts";
+import { againOf } from "../show.ts";
 import { noJob } from "../store/inspect.ts";
 
 export function result(gateway: Gateway) {
@@ -19,12 +19,11 @@ export function result(gateway: Gateway) {
     if (!found) throw noJob(id);
     const { state, bytes, fileBytes } = found;
     if (state !== "finished") {
-      // once more, of the same record: an answer that tells when to come again, as the status does
-      const status = isTerminal(state) ? undefined : await inspector.status(id, false);
+      const again = againOf(gateway, found);
       const why = found.error ? `: ${found.error.message}` : "";
       throw new Fault("wrong_state", `Job ${id} is ${state}${why}; only a finished job has a result.`, {
         members: { state },
-        ...(status ? { retryAfterS: againS(estimate(gateway, status).eta_s, status.due) } : {}),
+        ...(again === undefined ? {} : { retryAfterS: again }),
       });
     }
     // Nothing of a microservice may act in a browser in the gateway's name, an HTML report least of all.

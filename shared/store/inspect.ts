@@ -176,20 +176,25 @@ export class Inspector {
   /** What GET /jobs/{id}/result needs. The bytes are there unless they lie in a file. */
   async result(id: JobId) {
     const key = keysOf(serviceOf(id)).job(id);
-    const names = [FIELD.head, FIELD.rev, FIELD.resultType, FIELD.resultSize, FIELD.error, FIELD.result];
+    const names = [FIELD.head, FIELD.rev, FIELD.resultType, FIELD.resultSize, FIELD.error, FIELD.due, FIELD.result];
     const f = await this.ask(() => this.redis.hmgetBuffer(key, ...names));
-    const [h, rev, type, size, error] = f.slice(0, 5).map((value) => value?.toString());
+    const [h, rev, type, size, error, due] = f.slice(0, 6).map((value) => value?.toString());
     const head = parseHead(h);
     if (!head) return undefined;
-    const { state, start } = head;
+    const { state, start, sequence, operation } = head;
     return {
+      id,
       state,
+      sequence,
+      operation,
+      started: start?.started,
+      due: state === "scheduled" ? numberOf(due) : undefined,
       rev: revOf(head, rev),
       type: type ?? "application/json",
       fileBytes: numberOf(size),
       error: isTerminal(state) ? json<JobError>(error) : undefined,
       token: start?.token ?? "",
-      bytes: f[5] ?? undefined,
+      bytes: f[6] ?? undefined,
     };
   }
 
