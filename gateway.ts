@@ -3,10 +3,10 @@
  * everything else is mounted from shared/routes/.
  */
 import process from "node:process";
-import type { Context } from "hono";
 import { accept, showStatus } from "./shared/accept.ts";
 import {
   allow,
+  type Direct,
   type Env,
   type Gateway,
   idOf,
@@ -30,7 +30,7 @@ import { answers } from "./shared/metrics.ts";
 import { nearest } from "./shared/nearest.ts";
 import { problem } from "./shared/problem.ts";
 import { repeat } from "./shared/repeat.ts";
-import { dashboard, edge, routes } from "./shared/routes/index.ts";
+import { dashboard, edge, layered, routes } from "./shared/routes/index.ts";
 import { PortBusy, RUNTIME, type Server, serve } from "./shared/runtime.ts";
 import type { Connection } from "./shared/script.ts";
 import type { Operation } from "./shared/services.ts";
@@ -43,7 +43,29 @@ import { checkRedis, connect, UnfitRedis } from "./shared/store/redis.ts";
 import { Viewer } from "./shared/store/view.ts";
 import { fromHeaders, idempotencyOf, newJob, queryOptions, readBody } from "./shared/submit.ts";
 
-type C = Context<Env>;
+/** Takes one job of an operation in. @param query  undefined = none */
+async function submit(
+  gateway: Gateway,
+  request: Request,
+  env: Env["Bindings"],
+  op: Operation,
+  query?: Record<string, string[]>,
+): Promise<Response> {
+  const { config } = gateway;
+  const caller = allow(gateway, { req: { raw: request }, env }, "submit");
+  const body = await readBody(request, config.maxBodyBytes);
+  const options = query ? queryOptions(query) : {};
+  const job = newJob(config, op, parseJson(body, config.maxJsonDepth), options);
+  return accept(gateway, request, fromHeaders(job, request.headers, caller, body, options));
+}
+
+/** The submits of a deployment without layers, for `served`. */
+export const submits = (gateway: Gateway): Direct =>
+  new Map(
+    layered(gateway.config)
+      ? []
+      : gateway.config.registry.operations.map((op) => [op.route, (request, env) => submit(gateway, request, env, op)]),
+  );
 
 /** The gateway's app over the parts of a deployment. A test calls `app.request` and needs no socket. */
 export function gatewayApp(gateway: Gateway, warnings: () => string[] = () => []) {
@@ -51,7 +73,11 @@ export function gatewayApp(gateway: Gateway, warnings: () => string[] = () => []
   const app = newApp();
   edge(app, gateway);
 
-  for (const op of config.registry.operations) app.post(op.route, (c) => submit(c, op));
+  for (const op of config.registry.operations) {
+    app.post(op.route, (c) =>
+      submit(gateway, c.req.raw, c.env, op, c.req.url.includes("?") ? c.req.queries() : undefined),
+    );
+  }
   app.get("/jobs/:id/status", async (c) => {
     allow(gateway, c, "read");
     const id = idOf(c.req.param("id"));
@@ -90,14 +116,6 @@ export function gatewayApp(gateway: Gateway, warnings: () => string[] = () => []
       path,
     );
   });
-
-  async function submit(c: C, op: Operation): Promise<Response> {
-    const caller = allow(gateway, c, "submit");
-    const body = await readBody(c.req.raw, config.maxBodyBytes);
-    const options = c.req.url.includes("?") ? queryOptions(c.req.queries()) : {};
-    const job = newJob(config, op, parseJson(body, config.maxJsonDepth), options);
-    return accept(gateway, c.req.raw, fromHeaders(job, c.req.raw.headers, caller, body, options));
-  }
 
   async function cancel(id: JobId): Promise<Response> {
     const reply = await producer.cancel(id);
@@ -177,7 +195,7 @@ async function main(): Promise<void> {
   const ending = new AbortController();
   const gateway = assemble(config, redis, ending.signal);
   const app = gatewayApp(gateway, () => warnings);
-  const answer = served(app);
+  const answer = served(app, submits(gateway));
   const counted = async (request: Request, env: Env["Bindings"]) =>
     answers.count(request.method, sealed(await answer(request, env)));
   const servers: Server[] = [serve(counted, config.port, config.host)];

@@ -43,25 +43,42 @@ export type Env = { Bindings: { ip: string; caller?: Caller } };
 /** A new app that answers every fault as a problem. */
 export function newApp(): Hono<Env> {
   const app = new Hono<Env>();
-  app.onError((error, c) =>
-    URL.canParse(c.req.url) ? problem(toFault(error), new URL(c.req.url).pathname) : noHost(c.req.path),
-  );
+  app.onError((error, c) => faultAnswer(error, c.req.url, c.req.path));
   return app;
 }
 
+const faultAnswer = (error: unknown, url: string, path: string) =>
+  URL.canParse(url) ? problem(toFault(error), new URL(url).pathname) : noHost(path);
+
 const noHost = (path: string) => problem(new Fault("bad_request", "The header Host cannot be read."), path);
+
+type Handler = (request: Request, env: Env["Bindings"]) => Response | Promise<Response>;
+
+/**
+ * Routes that are found by their whole path, before Hono looks: with its context and its promises a submit takes a seventh
+ * more of the gateway's time (docs/performance.md). Each is a route of the app too, for what comes with a query, and for
+ * an app that has layers before its routes: none of them would be asked here.
+ */
+export type Direct = ReadonlyMap<string, (request: Request, env: Env["Bindings"]) => Promise<Response>>;
 
 /**
  * An app as a server's handler. Bun gives a request without a Host, as HTTP/1.0 allows it, a bare path for its URL, and
  * likewise one whose Host is none: the first is meant for this machine, the second is refused.
  */
-export const served = (app: Pick<Hono<Env>, "fetch">) => (request: Request, env: Env["Bindings"]) => {
-  if (!request.url.startsWith("/")) return app.fetch(request, env);
-  if (request.headers.get("host")) return noHost(request.url.split("?", 1)[0] as string);
-  const { method, headers, body, signal } = request;
-  const init = { method, headers, signal, ...(body ? { body, duplex: "half" } : {}) };
-  return app.fetch(new Request(`http://localhost${request.url}`, init as RequestInit), env);
-};
+export const served =
+  (app: Pick<Hono<Env>, "fetch">, posts: Direct = new Map()): Handler =>
+  (request, env) => {
+    const { url } = request;
+    if (!url.startsWith("/")) {
+      const path = url.slice(url.indexOf("/", 8)); // "https://".length
+      const direct = request.method === "POST" ? posts.get(path) : undefined;
+      return direct?.(request, env).catch((error) => faultAnswer(error, url, path)) ?? app.fetch(request, env);
+    }
+    if (request.headers.get("host")) return noHost(url.split("?", 1)[0] as string);
+    const { method, headers, body, signal } = request;
+    const init = { method, headers, signal, ...(body ? { body, duplex: "half" } : {}) };
+    return app.fetch(new Request(`http://localhost${url}`, init as RequestInit), env);
+  };
 
 /** Checks the caller. @throws Fault no_key, wrong_key, wrong_scope, foreign_origin */
 export const allow = (gateway: Gateway, c: { req: { raw: Request }; env: Env["Bindings"] }, need: Scope): Caller =>

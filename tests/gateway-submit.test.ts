@@ -1,5 +1,7 @@
 /** What goes in: payloads and their defaults, options, and every way to be refused (contract.md §1, §2). */
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
+import { gatewayApp, submits } from "../gateway.ts";
+import { readConfig } from "../shared/config.ts";
 import { startGatewayApp, stored, type TestGateway } from "./support/gateway.ts";
 import { startRedis, type TestRedis } from "./support/redis.ts";
 
@@ -295,4 +297,45 @@ test("Idempotency-Key: its scope is the service: ifccsv and its import share one
   await g.submit("/ifccsv", { filename: "a.ifc", output_filename: "a.csv" }, headers);
   expect((await g.post("/ifccsv/import", { ifc_filename: "a", csv_filename: "b" }, headers)).status).toBe(422);
   expect((await g.post("/ifc2json", minimal, headers)).status).toBe(202);
+});
+
+test("a submit is answered alike whether its path is looked up first or Hono routes it", async () => {
+  const hono = gatewayApp(g.gateway);
+  const good = JSON.stringify({ filename: "a.ifc", output_filename: "a.json" });
+  const json = { "content-type": "application/json" };
+  const tries: [path: string, headers: Record<string, string>, body: string | undefined][] = [
+    ["/ifc2json", json, good],
+    ["/ifc2json?priority=9", json, good],
+    ["/ifc2json/", json, good],
+    ["/ifc2json", { ...json, "idempotency-key": "one" }, good],
+    ["/ifc2json", { "content-type": "text/plain" }, good],
+    ["/ifc2json", json, "{"],
+    ["/ifc2json", json, "{}"],
+    ["/ifc2json", json, undefined],
+    ["/ifc2json", { ...json, origin: "https://elsewhere.example" }, good],
+    ["/ifc3json", json, good],
+  ];
+  const told = async (answer: Response) => ({
+    status: answer.status,
+    headers: [...answer.headers].map(([name, value]) => [name, value.replace(/_\w{22}/, "_id")]),
+    body: (await answer.text()).replace(/_\w{22}/g, "_id"),
+  });
+  const statuses = [];
+  for (const [path, headers, body] of tries) {
+    const init = { method: "POST", headers, ...(body === undefined ? {} : { body }) };
+    await redis.client.flushall();
+    const first = await told(await g.ask("POST", path, init));
+    await redis.client.flushall();
+    expect(await told(await hono.request(`http://localhost${path}`, init, { ip: "127.0.0.1" }))).toEqual(first);
+    statuses.push(first.status);
+  }
+  expect(statuses).toEqual([202, 202, 404, 202, 415, 400, 422, 400, 403, 404]);
+});
+
+test("paths of submits are looked up first only where nothing stands before the routes", async () => {
+  const direct = (env: Record<string, string>) =>
+    submits({ ...g.gateway, config: readConfig({ REDIS_URL: redis.url, ...env }) });
+  expect([...direct({}).keys()]).toEqual(g.gateway.config.registry.operations.map(({ route }) => route));
+  expect(direct({ RATE_LIMIT: "6/m" }).size).toBe(0);
+  expect(direct({ CORS_ORIGINS: "https://app.example.com" }).size).toBe(0);
 });

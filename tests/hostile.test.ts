@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { gatewayApp } from "../gateway.ts";
+import { gatewayApp, submits } from "../gateway.ts";
 import { served } from "../shared/app.ts";
 import { oneFile } from "../shared/form.ts";
 import { rangeOf } from "../shared/range.ts";
@@ -27,7 +27,7 @@ beforeAll(async () => {
     MAX_WAITS: "2",
     WEBHOOK_SECRET: `whsec_${Buffer.from("a secret of the tests, 24+").toString("base64")}`,
   });
-  server = serve(served(gatewayApp(gateway.gateway)), 0, "127.0.0.1");
+  server = serve(served(gatewayApp(gateway.gateway), submits(gateway.gateway)), 0, "127.0.0.1");
 }, 60_000);
 afterAll(async () => {
   await server?.stop(true);

@@ -1,6 +1,6 @@
 /** A gateway's app over a real Redis, asked without a socket. */
-import { assemble, gatewayApp } from "../../gateway.ts";
-import type { Gateway } from "../../shared/app.ts";
+import { assemble, gatewayApp, submits } from "../../gateway.ts";
+import { type Gateway, served } from "../../shared/app.ts";
 import { readConfig } from "../../shared/config.ts";
 import type { JobId, ServiceName } from "../../shared/jobs.ts";
 import { keysOf } from "../../shared/keys.ts";
@@ -34,12 +34,12 @@ export async function startGatewayApp(url: string, env: Record<string, string> =
   await ready(redis, 5_000);
   const ending = new AbortController();
   const gateway = assemble(config, redis, ending.signal);
-  const app = gatewayApp(gateway);
+  const answer = served(gatewayApp(gateway), submits(gateway));
   const self: TestGateway = {
     gateway,
     redis,
     ask: async (method, path, init = {}, from = "127.0.0.1") =>
-      app.request(`http://localhost${path}`, { method, ...init }, { ip: from }),
+      answer(new Request(`http://localhost${path}`, { method, ...init }), { ip: from }),
     post: (path, body, headers = {}) =>
       self.ask("POST", path, {
         headers: { "content-type": "application/json", ...headers },
