@@ -74,7 +74,7 @@ export class Lane {
       for (const run of runs) if (run.why !== "lost") this.done.push(this.returned(run));
       this.nudge();
     };
-    this.prefetch = new Prefetch(settings.slots, ahead ? settings.slots : 0, (run) => void this.work(run), handBack);
+    this.prefetch = new Prefetch(settings.slots, ahead, (run) => void this.work(run), handBack);
     this.limits = [...ops.values()].map((op) => `${op.name}=${op.timeoutMs}`).join(" ");
   }
 

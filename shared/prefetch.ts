@@ -8,7 +8,9 @@
  */
 import type { Run } from "./settle.ts";
 
-const AHEAD_MS = 2;
+const AHEAD_MS = 8;
+/** jobs a slot that may wait: measured, 1, 3 and 4; the more there are, the fewer turns share what each costs Redis */
+const AHEAD_JOBS = 4;
 const SHORT_MS = 50;
 const HAND_BACK_MS = 100;
 const WINDOW_MS = 10;
@@ -27,13 +29,13 @@ export class Prefetch {
 
   /**
    * @param slots     calls that may be made at once
-   * @param most      jobs that may wait; 0 = none ever
+   * @param allowed   else none waits ever
    * @param begin     makes the call of a job; then ended() is to be called
    * @param handBack  gets the jobs that waited for too long
    */
   constructor(
     private readonly slots: number,
-    private readonly most: number,
+    private readonly allowed: boolean,
     private readonly begin: (run: Run) => void,
     private readonly handBack: (runs: Run[]) => void,
   ) {}
@@ -53,7 +55,8 @@ export class Prefetch {
       this.ends = 0;
       this.since = now;
     }
-    return this.meanMs > SHORT_MS ? 0 : Math.min(this.most, Math.floor(AHEAD_MS * this.perMs));
+    if (!this.allowed || this.meanMs > SHORT_MS) return 0;
+    return Math.min(AHEAD_JOBS * this.slots, Math.floor(AHEAD_MS * this.perMs));
   }
 
   add(run: Run): void {

@@ -56,12 +56,12 @@ async function overtaken() {
 }
 const calls = (ids: JobId[]) => ids.filter((id) => service.byJob(id).length > 0);
 
-test("short calls: jobs are taken ahead, at most as many as there are slots; no more calls at once than slots, each job once", async () => {
+test("short calls: jobs are taken ahead, at most four a slot; no more calls at once than slots, each job once", async () => {
   const ids = await submit(1_500, 1);
   const { seen } = watched();
   await finished(ids);
   expect(seen.most).toBeGreaterThan(SLOTS);
-  expect(seen.most).toBeLessThanOrEqual(2 * SLOTS);
+  expect(seen.most).toBeLessThanOrEqual(5 * SLOTS);
   expect(service.peak).toBe(SLOTS);
   expect(new Set(service.calls.map((call) => call.headers.get("x-job-id"))).size).toBe(ids.length);
   expect(service.calls).toHaveLength(ids.length);
