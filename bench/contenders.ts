@@ -1,7 +1,6 @@
 /** Those who are measured: each knows how to start its gateway and its worker, and how to read when a job ended. */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { parseHead } from "../shared/jobs.ts";
 import { BUN_START } from "../shared/runtime.ts";
 import { type BenchRedis, type Child, CONCURRENCY, start } from "./machine.ts";
 
@@ -24,8 +23,8 @@ export type Contender = {
     more?: Record<string, string>,
   ): Promise<Child>;
   finished(redis: BenchRedis): Promise<number>;
-  /** end of a job, ms since 1970 */
-  endedAt(redis: BenchRedis, id: string): Promise<number>;
+  /** the hash of a job; the last that is written to it is its end */
+  record(id: string): string;
 };
 
 /** Longhaul's compose.yaml and `up` start Redis with it. */
@@ -41,7 +40,7 @@ export const longhaul: Contender = {
     return start("worker.ts", { ...env(redis, 0, dir, serviceUrl), ...more }, /ready under/, flags);
   },
   finished: (redis) => redis.client.zcard("lh:{noop}:ended:finished"),
-  endedAt: async (redis, id) => parseHead(await redis.client.hget(`lh:{noop}:job:${id}`, "h"))?.ended ?? Number.NaN,
+  record: (id) => `lh:{noop}:job:${id}`,
 };
 
 /** One operation on the no-op service; every feature on, as shipped. */
@@ -75,7 +74,7 @@ const bull = (name: string, redis: string, env: Record<string, string>): Contend
   redis,
   ...peer("bullmq", env),
   finished: (redis) => redis.client.zcard("bull:noop:completed"),
-  endedAt: async (redis, id) => Number(await redis.client.hget(`bull:noop:${id}`, "finishedOn")),
+  record: (id) => `bull:noop:${id}`,
 });
 
 /** As its documentation recommends for speed. */
@@ -85,12 +84,11 @@ export const bullmqAsOurs = bull("BullMQ, Redis and Bun set as ours", LISTPACK, 
 
 /**
  * The same packages with none of the promises: what they alone allow on this machine. No contender, a limit.
- * Its records have no end time.
  */
 export const floor: Contender = {
   name: "floor",
   redis: LISTPACK,
   ...peer("floor", BUN_START),
   finished: async (redis) => Number(await redis.client.get("done")),
-  endedAt: async () => Number.NaN,
+  record: (id) => `floor:${id}`,
 };

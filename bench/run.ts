@@ -14,8 +14,9 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { bullmq, bullmqAsOurs, type Contender, floor, longhaul } from "./contenders.ts";
 import { features } from "./features.ts";
+import { latenciesOf } from "./latency.ts";
 import { BODY, CONCURRENCY, freePort, load, median, quantile, ROOT, start, startRedis } from "./machine.ts";
-import { hasRq, rqDrain } from "./rq.ts";
+import { hasRq, RQ_KINDS, type RqKind, rqDrain } from "./rq.ts";
 import { scale } from "./scale.ts";
 
 const { values } = parseArgs({
@@ -62,7 +63,7 @@ const servicePort = await freePort();
 const serviceUrl = `http://127.0.0.1:${servicePort}`;
 const service = await start("bench/peers/noop-service.ts", { PORT: String(servicePort) }, /ready/);
 
-/** @param paced  false = without the latencies, which the floor does not keep */
+/** @param paced  false = without the latencies */
 async function round(contender: Contender, paced = true): Promise<Figures> {
   const redis = await startRedis(contender.redis);
   const port = await freePort();
@@ -95,17 +96,7 @@ async function round(contender: Contender, paced = true): Promise<Figures> {
   const cpu3 = await redis.cpu();
   const memory2 = await redis.memory();
 
-  let latencies: number[] = [];
-  if (paced) {
-    await Bun.sleep(1_000);
-    const { sent } = JSON.parse(
-      await load({ MODE: "pace", URL: url, RATE: String(rate), SECONDS: String(seconds) }),
-    ) as {
-      sent: [string, number][];
-    };
-    await Bun.sleep(500);
-    latencies = await Promise.all(sent.map(async ([id, at]) => (await contender.endedAt(redis, id)) - at));
-  }
+  const latencies = paced ? await latenciesOf(contender, redis, url, rate, seconds) : [];
 
   await worker.stop();
   await gateway.stop();
@@ -147,7 +138,7 @@ const contenders = [longhaul, bullmq, bullmqAsOurs].filter((c) =>
 );
 const results = new Map<string, Figures[]>(contenders.map((c) => [c.name, []]));
 const bounds: Limits[] = [];
-const rq = { fork: [] as number[], simple: [] as number[] };
+const rq: Record<RqKind, number[]> = { worker: [], fork: [], simple: [] };
 const withRq = values.only === "" && hasRq();
 for (let n = 1; n <= rounds; n++) {
   // each round begins with another one, so that none always has the warmer machine
@@ -160,7 +151,7 @@ for (let n = 1; n <= rounds; n++) {
     );
   }
   bounds.push(await limits());
-  if (withRq) for (const kind of ["fork", "simple"] as const) rq[kind].push(await rqDrain(kind, serviceUrl));
+  if (withRq) for (const kind of RQ_KINDS) rq[kind].push(await rqDrain(kind, serviceUrl));
 }
 await service.stop();
 rmSync(dir, { recursive: true, force: true });
@@ -196,11 +187,15 @@ for (const [label, field, digits, goal] of ROWS) {
     `| ${label} | ${contenders.map((c) => range(at(c.name, field), digits)).join(" | ")} | ${ratio} | ${goal} |`,
   );
 }
-for (const kind of ["fork", "simple"] as const) {
+const RQ_NAMES: Record<RqKind, [name: string, goal: string]> = {
+  worker: ["RQ by its own command, a process a job (the old system)", "≥ 300 · 1,500"],
+  fork: ["RQ, a process a job, everything loaded before", ""],
+  simple: ["RQ SimpleWorker", ""],
+};
+for (const kind of RQ_KINDS) {
   if (rq[kind].length === 0) continue;
   const times = median(at(longhaul.name, "drain").map((ours, n) => ours / (rq[kind][n] as number)));
-  const name = kind === "fork" ? "RQ, a process a job (the old system)" : "RQ SimpleWorker";
-  const goal = kind === "fork" ? "≥ 300 · 1,500" : "";
+  const [name, goal] = RQ_NAMES[kind];
   console.log(`| drain of ${name}, /s | ${range(rq[kind], 0)} | | | ${times.toFixed(0)} × | ${goal} |`);
 }
 /** A row of a limit, and how much of it Longhaul reaches in what is compared with it. */

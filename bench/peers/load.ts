@@ -3,29 +3,41 @@
  * MODE=submit: JOBS posts over CONCURRENCY connections → {perSecond}.
  * MODE=pace: RATE posts a second for SECONDS → {sent: [[id, ms since 1970]…]}.
  */
-import { connect, type Socket } from "node:net";
+import type { Socket } from "bun";
 
 const body = process.env.BODY as string;
 const url = new URL(process.env.URL as string);
-const request = `POST /noop HTTP/1.1\r\nhost: ${url.host}\r\naccept: */*\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`;
+const request = Buffer.from(
+  `POST /noop HTTP/1.1\r\nhost: ${url.host}\r\naccept: */*\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+);
 
 /** One kept-alive connection that makes one request at a time. */
 class Client {
+  /** Whatever is written to it is never answered. */
+  closed = false;
   private text = "";
   private done: ((body: string) => void) | undefined;
   private failed: ((error: Error) => void) | undefined;
-  private readonly socket: Socket;
 
-  constructor() {
-    this.socket = connect({ host: url.hostname, port: Number(url.port), noDelay: true });
-    this.socket.on("data", (part) => this.read(part.toString("latin1")));
-    this.socket.on("error", (error) => this.failed?.(error));
-    this.socket.on("close", () => this.failed?.(new Error("the gateway closed the connection")));
-  }
+  private constructor(private readonly socket: Socket<undefined>) {}
 
-  /** Whatever is written to it is never answered. */
-  get closed(): boolean {
-    return this.socket.destroyed;
+  static async open(): Promise<Client> {
+    let client: Client | undefined;
+    const close = (error = new Error("the gateway closed the connection")) => {
+      if (client) client.closed = true;
+      client?.failed?.(error);
+    };
+    const socket = await Bun.connect<undefined>({
+      hostname: url.hostname,
+      port: Number(url.port),
+      socket: {
+        data: (_, part) => client?.read(part.toString("latin1")),
+        close: (_, error) => close(error ?? undefined),
+        error: (_, error) => close(error),
+      },
+    });
+    client = new Client(socket);
+    return client;
   }
 
   /** @returns the body of the 202 */
@@ -33,7 +45,8 @@ class Client {
     return new Promise((done, failed) => {
       this.done = done;
       this.failed = failed;
-      this.socket.write(request);
+      // a loopback socket with nothing in it takes a request of some hundred bytes whole
+      if (this.socket.write(request) !== request.length) failed(new Error("a request was not written whole"));
     });
   }
 
@@ -56,7 +69,7 @@ if (process.env.MODE === "submit") {
   const start = performance.now();
   await Promise.all(
     Array.from({ length: Number(process.env.CONCURRENCY) }, async () => {
-      const client = new Client();
+      const client = await Client.open();
       while (left-- > 0) await client.post();
     }),
   );
@@ -64,14 +77,14 @@ if (process.env.MODE === "submit") {
 } else {
   const every = 1_000 / Number(process.env.RATE);
   const total = Number(process.env.RATE) * Number(process.env.SECONDS);
-  const idle: Client[] = Array.from({ length: Number(process.env.CONCURRENCY) }, () => new Client());
+  const idle = await Promise.all(Array.from({ length: Number(process.env.CONCURRENCY) }, () => Client.open()));
   const sent: Promise<readonly [string, number]>[] = [];
   const post = async () => {
     const at = performance.timeOrigin + performance.now();
     // the one that has rested longest: a gateway may close what rests for 10 s
     let client = idle.shift();
     while (client?.closed) client = idle.shift();
-    client ??= new Client();
+    client ??= await Client.open();
     const { job_id } = JSON.parse(await client.post()) as { job_id: string };
     idle.push(client);
     return [job_id, at] as const;

@@ -20,7 +20,6 @@ def call(body):
 if __name__ == "__main__":
     from redis import Redis
     from rq import Queue, SimpleWorker, Worker
-    from rq.worker import StopRequested
 
     connection = Redis.from_url(os.environ["REDIS_URL"])
     queue = Queue("noop", connection=connection)
@@ -30,7 +29,4 @@ if __name__ == "__main__":
     else:
         kind = Worker if os.environ["MODE"] == "fork" else SimpleWorker
         print("ready", flush=True)
-        try:
-            kind([queue], connection=connection).work(burst=True, logging_level="ERROR")
-        except StopRequested:
-            pass  # it was told to stop while it was stopping
+        kind([queue], connection=connection).work(burst=True, logging_level="ERROR")
