@@ -11,13 +11,14 @@ import { createHash, randomBytes } from "node:crypto";
 import { createReadStream, readdirSync, readFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
+import { bunStart } from "../../shared/runtime.ts";
 import { startStack, until } from "../support/stack.ts";
 
 const MIB = Number(process.argv[2] ?? 1_024);
 const RUNTIME = process.argv[3] ?? "bun";
 const LIMIT_MB = 30;
 
-const stack = await startStack({ workers: 0, runtime: RUNTIME });
+const stack = await startStack({ workers: 0, runtime: RUNTIME, env: bunStart(process.env) });
 const uploads = join(stack.dir, "uploads");
 const piece = randomBytes(1_048_576);
 const before = '--b\r\nContent-Disposition: form-data; name="file"; filename="big.ifc"\r\n\r\n';
