@@ -3,6 +3,7 @@
  * everything else is mounted from shared/routes/.
  */
 import process from "node:process";
+import { METHOD_NAME_ALL } from "hono/router";
 import { accept, showStatus } from "./shared/accept.ts";
 import {
   allow,
@@ -30,7 +31,7 @@ import { answers } from "./shared/metrics.ts";
 import { nearest } from "./shared/nearest.ts";
 import { problem } from "./shared/problem.ts";
 import { repeat } from "./shared/repeat.ts";
-import { dashboard, edge, layered, routes } from "./shared/routes/index.ts";
+import { dashboard, edge, routes } from "./shared/routes/index.ts";
 import { PortBusy, RUNTIME, type Server, serve } from "./shared/runtime.ts";
 import type { Connection } from "./shared/script.ts";
 import type { Operation } from "./shared/services.ts";
@@ -59,13 +60,12 @@ async function submit(
   return accept(gateway, request, fromHeaders(job, request.headers, caller, body, options));
 }
 
-/** The submits of a deployment without layers, for `served`. */
-export const submits = (gateway: Gateway): Direct =>
-  new Map(
-    layered(gateway.config)
-      ? []
-      : gateway.config.registry.operations.map((op) => [op.route, (request, env) => submit(gateway, request, env, op)]),
-  );
+/** The submits of a deployment, for `served`; none when the app has layers, which would not be asked. */
+export function submits(gateway: Gateway, app: ReturnType<typeof gatewayApp>): Direct {
+  if (app.routes.some(({ method }) => method === METHOD_NAME_ALL)) return new Map();
+  const { operations } = gateway.config.registry;
+  return new Map(operations.map((op) => [op.route, (request, env) => submit(gateway, request, env, op)]));
+}
 
 /** The gateway's app over the parts of a deployment. A test calls `app.request` and needs no socket. */
 export function gatewayApp(gateway: Gateway, warnings: () => string[] = () => []) {
@@ -195,7 +195,7 @@ async function main(): Promise<void> {
   const ending = new AbortController();
   const gateway = assemble(config, redis, ending.signal);
   const app = gatewayApp(gateway, () => warnings);
-  const answer = served(app, submits(gateway));
+  const answer = served(app, submits(gateway, app));
   const counted = async (request: Request, env: Env["Bindings"]) =>
     answers.count(request.method, sealed(await answer(request, env)));
   const servers: Server[] = [serve(counted, config.port, config.host)];

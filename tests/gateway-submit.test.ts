@@ -333,8 +333,10 @@ test("a submit is answered alike whether its path is looked up first or Hono rou
 });
 
 test("paths of submits are looked up first only where nothing stands before the routes", async () => {
-  const direct = (env: Record<string, string>) =>
-    submits({ ...g.gateway, config: readConfig({ REDIS_URL: redis.url, ...env }) });
+  const direct = (env: Record<string, string>) => {
+    const gateway = { ...g.gateway, config: readConfig({ REDIS_URL: redis.url, ...env }) };
+    return submits(gateway, gatewayApp(gateway));
+  };
   expect([...direct({}).keys()]).toEqual(g.gateway.config.registry.operations.map(({ route }) => route));
   expect(direct({ RATE_LIMIT: "6/m" }).size).toBe(0);
   expect(direct({ CORS_ORIGINS: "https://app.example.com" }).size).toBe(0);

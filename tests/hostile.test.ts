@@ -27,7 +27,8 @@ beforeAll(async () => {
     MAX_WAITS: "2",
     WEBHOOK_SECRET: `whsec_${Buffer.from("a secret of the tests, 24+").toString("base64")}`,
   });
-  server = serve(served(gatewayApp(gateway.gateway), submits(gateway.gateway)), 0, "127.0.0.1");
+  const app = gatewayApp(gateway.gateway);
+  server = serve(served(app, submits(gateway.gateway, app)), 0, "127.0.0.1");
 }, 60_000);
 afterAll(async () => {
   await server?.stop(true);

@@ -3,7 +3,6 @@ import type { Hono } from "hono";
 import { cors } from "hono/cors";
 import { plainIp } from "../addresses.ts";
 import type { Env, Gateway } from "../app.ts";
-import type { Config } from "../config.ts";
 import { Fault } from "../faults.ts";
 import { take } from "../store/rate.ts";
 import { within } from "../store/redis.ts";
@@ -13,10 +12,7 @@ const OPEN = /^\/(health|livez|readyz|openapi\.json|docs|download)(\/|$)/;
 /** ms; a limit that cannot be asked lets through: the route itself will tell what is wrong. */
 const ANSWER_MS = 500;
 
-/** Whether a deployment has any layers. Without settings there are none, and no request pays for them. */
-export const layered = ({ corsOrigins, rateLimit }: Config): boolean => corsOrigins.length > 0 || rateLimit !== null;
-
-/** Puts the layers on an app. */
+/** Puts the layers on an app. Without settings there are none, and no request pays for them. */
 export function edge(app: Hono<Env>, gateway: Gateway): void {
   const { config, guard, inspector } = gateway;
   if (config.corsOrigins.length > 0) {

@@ -6,7 +6,7 @@ import { batches } from "./batches.ts";
 import { dashboard } from "./dashboard.ts";
 import { deliveries } from "./deliveries.ts";
 import { download } from "./download.ts";
-import { edge, layered } from "./edge.ts";
+import { edge } from "./edge.ts";
 import { files, LINK, LIST } from "./files.ts";
 import { follow } from "./follow.ts";
 import { jobs } from "./jobs.ts";
@@ -45,4 +45,4 @@ export const routes: ((gateway: Gateway) => Hono<Env>)[] = [
   result,
   upload,
 ];
-export { dashboard, edge, layered };
+export { dashboard, edge };

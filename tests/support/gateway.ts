@@ -34,7 +34,8 @@ export async function startGatewayApp(url: string, env: Record<string, string> =
   await ready(redis, 5_000);
   const ending = new AbortController();
   const gateway = assemble(config, redis, ending.signal);
-  const answer = served(gatewayApp(gateway), submits(gateway));
+  const app = gatewayApp(gateway);
+  const answer = served(app, submits(gateway, app));
   const self: TestGateway = {
     gateway,
     redis,
