@@ -188,7 +188,12 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
       rmSync(dir, { recursive: true, force: true });
     },
   };
-  stack.gateway = await stack.startGateway();
-  for (let i = 0; i < (options.workers ?? 1); i++) await stack.startWorker();
+  try {
+    stack.gateway = await stack.startGateway();
+    for (let i = 0; i < (options.workers ?? 1); i++) await stack.startWorker();
+  } catch (error) {
+    await stack.stop(); // nobody else knows of it yet
+    throw error;
+  }
   return stack;
 }
