@@ -32,7 +32,17 @@ export async function rqDrain(kind: RqKind, serviceUrl: string): Promise<number>
   const worker = await (kind === "worker"
     ? python(env, undefined, command, "noop")
     : python({ ...env, MODE: kind }, /ready/));
-  const finished = () => redis.client.zcard("rq:finished:noop");
+  let over = false;
+  void worker.output.then(() => {
+    over = true;
+  });
+  /** A burst worker ends by itself, when it has done all. */
+  const finished = async () => {
+    const ended = over;
+    const done = await redis.client.zcard("rq:finished:noop");
+    if (ended && done < jobs) throw new Error(`RQ's worker ended after ${done} of ${jobs} jobs`);
+    return done;
+  };
   let first = 0;
   while (first === 0) {
     await Bun.sleep(5);

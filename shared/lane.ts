@@ -185,6 +185,8 @@ export class Lane {
     const earlier = this.running.get(job.id);
     if (earlier) this.drop(earlier, "it was taken again here");
     this.running.set(job.id, run);
+    // It may be what its last worker died of: what was not called must not be counted among its victims again and again.
+    if (job.redeliveries > 0) this.prefetch.forget();
     this.prefetch.add(run);
     this.prefetch.fill(this.taking);
   }

@@ -59,6 +59,11 @@ export class Prefetch {
     return Math.min(AHEAD_JOBS * this.slots, Math.floor(AHEAD_MS * this.perMs));
   }
 
+  /** Has nothing taken ahead until some fifty short calls more have ended. */
+  forget(): void {
+    this.meanMs = UNKNOWN_MS;
+  }
+
   add(run: Run): void {
     this.waiting.push({ run, since: performance.now() });
     this.timer ??= setTimeout(() => this.look(), HAND_BACK_MS);
@@ -78,14 +83,19 @@ export class Prefetch {
   /** All that waits goes back, the newest first: so the oldest is the next to be taken. */
   clear(): void {
     const runs = this.waiting.splice(0).map(({ run }) => run);
-    if (runs.length > 0) this.handBack(runs.reverse());
+    if (runs.length === 0) return;
+    // What ended before says nothing any more: without this the turn that hands back would take one of them again.
+    this.since = performance.now();
+    this.ends = this.perMs = 0;
+    this.handBack(runs.reverse());
   }
 
   private look(): void {
     this.timer = undefined;
     const [first] = this.waiting;
     if (!first) return;
-    if (performance.now() - first.since >= HAND_BACK_MS) this.clear();
-    else this.timer = setTimeout(() => this.look(), HAND_BACK_MS);
+    const now = performance.now();
+    if (now - first.since >= HAND_BACK_MS) this.clear();
+    else this.timer = setTimeout(() => this.look(), HAND_BACK_MS - (now - first.since));
   }
 }

@@ -149,6 +149,7 @@ const otherMeans = new WeakMap<ServiceState, number>();
  */
 export function etaS(state: ServiceState, operation: string, ahead: number | undefined, elapsedMs = 0): number {
   const mean = meanMs(state, operation);
-  const rounds = ahead === undefined ? 0 : ahead / Math.max(1, state.slots);
+  // A mean counts from the take, and so what waits in a lane (prefetch.ts): then that many are under way at once.
+  const rounds = ahead === undefined ? 0 : ahead / Math.max(1, state.slots, state.counts.started);
   return Math.max(1, Math.ceil((rounds * mean + Math.max(0, mean - elapsedMs)) / 1_000));
 }

@@ -2,11 +2,11 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "bun:test";
 import type { JobId } from "../shared/jobs.ts";
 import type { Operation } from "../shared/services.ts";
-import type { Settle } from "../shared/store/consume.ts";
+import type { Settle, Taken } from "../shared/store/consume.ts";
 import { Lanes } from "./support/lane.ts";
 import { type FakeService, startService } from "./support/service.ts";
 import { until } from "./support/stack.ts";
-import { KEYS, startStore, type TestStore } from "./support/store.ts";
+import { ASK, KEYS, SERVICE, settle, startStore, type TestStore } from "./support/store.ts";
 
 const SLOTS = 4;
 let s: TestStore;
@@ -102,6 +102,27 @@ test("what waits behind calls that became long goes back to the front, with no a
   const other = s.worker("w2");
   const next = await other.take(1);
   expect(next.map(({ id }) => id)).toEqual([long[SLOTS] as JobId]);
+});
+
+test("after a job that came back from another worker nothing is taken ahead, until calls have proved short anew", async () => {
+  const [back] = (await submit(1, 1)) as [JobId];
+  const other = s.worker("w0");
+  const [taken] = await other.take(1);
+  await submit(3_000, 1);
+  const { worker, seen } = watched();
+  const turn = worker.turn;
+  const after: number[] = [];
+  let came = false;
+  worker.turn = async (name, settles, ask) => {
+    if (came) after.push(ask.slots);
+    const reply = await turn(name, settles, ask);
+    came ||= reply.jobs.some(({ id }) => id === back);
+    return reply;
+  };
+  await until(() => seen.most > SLOTS);
+  await other.turn(SERVICE, [settle(taken as Taken, "redeliver")], { ...ASK, slots: 0 });
+  await until(() => after.some((slots) => slots > SLOTS));
+  expect(after[0]).toBe(SLOTS);
 });
 
 test("a lane that stops hands back at once what waits in it, uncalled", async () => {

@@ -12,7 +12,7 @@ const OPEN = /^\/(health|livez|readyz|openapi\.json|docs|download)(\/|$)/;
 /** ms; a limit that cannot be asked lets through: the route itself will tell what is wrong. */
 const ANSWER_MS = 500;
 
-/** Puts the layers on an app. Without settings there are none, and no request pays for them. */
+/** Puts the layers on an app, by `use`: the gateway looks for it. Without settings there are none, and no request pays for them. */
 export function edge(app: Hono<Env>, gateway: Gateway): void {
   const { config, guard, inspector } = gateway;
   if (config.corsOrigins.length > 0) {

@@ -31,7 +31,14 @@ export const MUTANTS: Mutant[] = [
   {
     name: "prefetch: however long the calls take",
     file: "shared/prefetch.ts",
-    from: "this.meanMs > SHORT_MS ? 0 : ",
+    from: "!this.allowed || this.meanMs > SHORT_MS",
+    to: "!this.allowed",
+    ...prefetch,
+  },
+  {
+    name: "prefetch: more beside a job that its last worker may have died of",
+    file: "shared/lane.ts",
+    from: "    if (job.redeliveries > 0) this.prefetch.forget();\n",
     to: "",
     ...prefetch,
   },
