@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import type { JobId, ServiceName } from "../shared/jobs.ts";
 import { keysOf } from "../shared/keys.ts";
+import { etaS, type ServiceState } from "../shared/snapshot.ts";
 import type { Settle, Taken } from "../shared/store/consume.ts";
 import { startGatewayApp, type TestGateway } from "./support/gateway.ts";
 import { startRedis, type TestRedis } from "./support/redis.ts";
@@ -340,4 +341,15 @@ test("keys: scopes on every route of the kernel, 401 with WWW-Authenticate, 403,
   for (const path of ["/health", "/livez", "/readyz"])
     expect([path, (await as("GET", path, {})).status]).toEqual([path, 200]);
   closed.close();
+});
+
+test("an estimate: the jobs ahead by as many as are under way at once, and what is left of the own run", () => {
+  const state = (slots: number, started: number) =>
+    ({ slots, counts: { started, totals: new Map([["mean:op", 2_000]]) } }) as unknown as ServiceState;
+  expect(etaS(state(4, 4), "op", 40)).toBe(22);
+  expect(etaS(state(4, 20), "op", 40)).toBe(6); // 16 of them wait in lanes, and their waiting is in the mean
+  expect(etaS(state(0, 0), "op", 3)).toBe(8);
+  expect(etaS(state(4, 4), "op", undefined, 500)).toBe(2);
+  expect(etaS(state(4, 4), "op", undefined, 9_000)).toBe(1);
+  expect(etaS(state(4, 4), "another", 0)).toBe(2); // by what is known of the service
 });
