@@ -33,6 +33,24 @@ const drain = async (by = w) => {
 };
 const pick = (ids: JobId[], ...places: number[]) => places.map((i) => ids[i] as JobId);
 
+test("a worker with thousands of free slots takes a thousand a call, and each job once", async () => {
+  const ids: JobId[] = [];
+  for (let i = 0; i < 9_000; i += 250) {
+    const some = Array.from({ length: 250 }, () => job());
+    expect(await s.producer.send(SERVICE, some)).toEqual(Array(250).fill("ok"));
+    ids.push(...some.map(({ id }) => id));
+  }
+  const taken: JobId[] = [];
+  for (let more: number = MORE.jobs; more === MORE.jobs; ) {
+    const reply = await w.turn(SERVICE, [], { ...ASK, slots: 10_000 });
+    expect(reply.jobs.length).toBeLessThanOrEqual(1_000);
+    taken.push(...reply.jobs.map(({ id }) => id));
+    more = reply.more;
+  }
+  expect(taken).toEqual(ids);
+  expect(await s.redis.client.scard(KEYS.held(w.worker))).toBe(ids.length);
+});
+
 test("take is FIFO within the default priority", async () => {
   const ids = await submitAll(5, 5, 5, 5);
   expect(await drain()).toEqual(ids);

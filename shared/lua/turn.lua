@@ -171,7 +171,8 @@ local stopped = call('EXISTS', K.paused) == 1
 -- I2: what is taken, or may be brought by BLMOVE, has a lease from the start: a reaper looks at leases only, and so
 -- does the count of concurrency. NX: a beat renews, a take does not.
 if slots > 0 then call('ZADD', K.leases, 'NX', now, worker) end
-local room = slots - call('SCARD', held)
+-- Bounded: a script must not hold Redis for long, and unpack takes some 8,000 values. Who has more room comes again.
+local room = math.min(slots - call('SCARD', held), 1000)
 local more = stopped and 3 or 0
 if concurrency > 0 and room > 0 then
   local busy = 0
