@@ -49,6 +49,13 @@ test("a worker with thousands of free slots takes a thousand a call, and each jo
   }
   expect(taken).toEqual(ids);
   expect(await s.redis.client.scard(KEYS.held(w.worker))).toBe(ids.length);
+
+  for (let i = 0; i < ids.length; i += 500) {
+    const replies = await Promise.all(ids.slice(i, i + 500).map((id) => s.producer.cancel(id)));
+    expect(new Set(replies)).toEqual(new Set(["asked"]));
+  }
+  const asked = await w.beat(SERVICE); // the rest with the next ones, when these have ended
+  expect([asked.length, new Set(asked).size]).toEqual([1_000, 1_000]);
 });
 
 test("take is FIFO within the default priority", async () => {
