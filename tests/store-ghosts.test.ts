@@ -149,7 +149,8 @@ test("sweepGhosts walks in slices of 500 from the taking end", async () => {
   expect(await s.maintainer.sweepGhosts(SERVICE, "ready", 1_000)).toEqual({ seen: 100, dropped: 2 });
   const list = await s.redis.client.lrange(KEYS.ready, 0, -1);
   expect(list.reverse()).toEqual(ids.map((id) => (mine.includes(id) ? "" : id)) as JobId[]);
-  expect(await w.takeIds(2_000)).toEqual(ids.filter((id) => !mine.includes(id)));
+  const taken = [...(await w.takeIds(2_000)), ...(await w.takeIds(2_000))]; // a thousand a call at most
+  expect(taken).toEqual(ids.filter((id) => !mine.includes(id)));
 });
 
 test("sweepGhosts looks at the shelf of a paused service", async () => {

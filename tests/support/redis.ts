@@ -5,6 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Redis } from "ioredis";
 
+const given = new Set<number>();
+
 /**
  * A port that was free a moment ago. Below the range that the system gives to outgoing connections (32768 on Linux):
  * one of those could take the port of a server that is to be started again on it.
@@ -18,6 +20,8 @@ export async function freePort(): Promise<number> {
     });
   for (;;) {
     const port = 10_000 + Math.floor(Math.random() * 22_000);
+    if (given.has(port)) continue; // whoever got it may not listen yet
+    given.add(port);
     if (await free(port)) return port;
   }
 }
