@@ -45,7 +45,7 @@ export const MUTANTS: Mutant[] = [
   {
     name: "prefetch: what waits behind long calls stays",
     file: "shared/prefetch.ts",
-    from: "performance.now() - first.since >= HAND_BACK_MS",
+    from: "now - first.since >= HAND_BACK_MS",
     to: "first.since < 0",
     ...prefetch,
   },
