@@ -1,4 +1,4 @@
-/** Those who are measured: each knows how to start its gateway and its worker, and how to read when a job ended. */
+/** Those who are measured: each knows how to start its gateway and its worker, and where its jobs lie. */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { BUN_START } from "../shared/runtime.ts";

@@ -52,21 +52,21 @@ const faultAnswer = (error: unknown, url: string, path: string) =>
 
 const noHost = (path: string) => problem(new Fault("bad_request", "The header Host cannot be read."), path);
 
-type Handler = (request: Request, env: Env["Bindings"]) => Response | Promise<Response>;
+type Handler<R> = (request: Request, env: Env["Bindings"]) => R;
 
 /**
  * Routes that are found by their whole path, before Hono looks: with its context and its promises a submit takes a seventh
  * more of the gateway's time (docs/performance.md). Each is a route of the app too, for what comes with a query, and for
  * an app that has layers before its routes: none of them would be asked here.
  */
-export type Direct = ReadonlyMap<string, (request: Request, env: Env["Bindings"]) => Promise<Response>>;
+export type Direct = ReadonlyMap<string, Handler<Promise<Response>>>;
 
 /**
  * An app as a server's handler. Bun gives a request without a Host, as HTTP/1.0 allows it, a bare path for its URL, and
  * likewise one whose Host is none: the first is meant for this machine, the second is refused.
  */
 export const served =
-  (app: Pick<Hono<Env>, "fetch">, posts: Direct = new Map()): Handler =>
+  (app: Pick<Hono<Env>, "fetch">, posts: Direct = new Map()): Handler<Response | Promise<Response>> =>
   (request, env) => {
     const { url } = request;
     if (!url.startsWith("/")) {

@@ -9,7 +9,7 @@
 import type { Run } from "./settle.ts";
 
 const AHEAD_MS = 8;
-/** jobs a slot that may wait: measured, 1, 3 and 4; the more there are, the fewer turns share what each costs Redis */
+/** jobs a slot that may wait. Measured with 1, 3 and 4: the more may, the more share what a turn costs Redis. */
 const AHEAD_JOBS = 4;
 const SHORT_MS = 50;
 const HAND_BACK_MS = 100;
