@@ -2,11 +2,12 @@
  * Binds a .lua file to a typed function. It knows how scripts are put together, not what a queue is.
  *
  * A script sees, before its own first line:
- *   local K = {…}            the names of the service's keys, from keys.ts (only those that it mentions)
  *   local worker, slots = …  its named arguments, numbers already turned into numbers
  *   local rest = n           the index of the first repeated argument in ARGV
- * and, by `--@use name`, the pieces in lua/lib/. The header of each file repeats the arguments for the reader;
- * a test holds header and binding together.
+ * `K.name` is the name of a key of the service, from keys.ts. A line `--@use name` is the piece of that name in lua/lib/ with
+ * what it uses, each of them once; an indented one is known in the function only that it stands in. What a script makes at
+ * each call has its price, names and functions too: so K is no table, and what few calls need is made by those.
+ * The header of each file repeats the arguments for the reader; a test holds header and binding together.
  */
 import { readFileSync } from "node:fs";
 import type { Cluster, Redis } from "ioredis";
@@ -34,38 +35,34 @@ const commandOf = (file: string) => `lh_${file.replaceAll("-", "_")}`;
 /** Every script that was bound, by file. */
 export const boundScripts = (): typeof all => all;
 
-/** Puts a script together: flags, keys, arguments, the pieces it uses, its own text. */
+/** Puts a script together: flags, arguments, its own text with the pieces that it uses, the names of keys. */
 export function assemble(file: string, args: Args): string {
+  const pieces = (text: string, known: Set<string>): string =>
+    text.replace(/^( *)--@use (\w+)$/gm, (_, indent: string, name: string) => {
+      const here = indent === "" ? known : new Set(known);
+      if (here.has(name)) return "";
+      here.add(name);
+      return pieces(read(`lib/${name}`), here);
+    });
   const body = read(file);
-  const pieces: string[] = [];
-  const use = (text: string) => {
-    for (const [, name] of text.matchAll(/^--@use (\w+)$/gm)) {
-      const piece = read(`lib/${name}`);
-      use(piece);
-      if (!pieces.includes(piece)) pieces.push(piece);
-    }
-  };
-  use(body);
   const flags = body.match(/^--@flags (.+)$/m)?.[1];
-  const text = [...pieces, body].join("\n");
-  const mentioned = new Set([...text.matchAll(/\bK\.(\w+)/g)].map((m) => m[1] as string));
-  const keys = [...mentioned].map((name) => {
-    const key = SERVICE_KEYS[name as keyof typeof SERVICE_KEYS];
-    if (!key) throw new Error(`${file}.lua uses the unknown key K.${name}`);
-    return `${name}=KEYS[1]..'${key[1]}'`;
-  });
   const names = Object.entries(args);
   const locals = names.map(([, type], i) => (type === "int" ? `tonumber(ARGV[${i + 1}])` : `ARGV[${i + 1}]`));
-  return [
+  const text = [
     flags ? `#!lua flags=${flags}` : "",
-    `local K = {${keys.join(", ")}}`,
+    "local ROOT = KEYS[1]",
     names.length ? `local ${names.map(([name]) => name).join(", ")} = ${locals.join(", ")}` : "",
     `local rest = ${names.length + 1}`,
-    ...pieces,
-    body,
-  ]
+    pieces(body, new Set()),
+  ];
+  return text
     .filter((part, i) => part !== "" || i > 0)
-    .join("\n");
+    .join("\n")
+    .replace(/\bK\.(\w+)/g, (_, name: string) => {
+      const key = SERVICE_KEYS[name as keyof typeof SERVICE_KEYS];
+      if (!key) throw new Error(`${file}.lua uses the unknown key K.${name}`);
+      return `ROOT..'${key[1]}'`;
+    });
 }
 
 /**

@@ -249,7 +249,7 @@ test("no file has 400 lines", () => {
 const LIFE = ["submit", "turn", "cancel", "requeue", "erase", "beat"].map((name) => `shared/lua/${name}.lua`);
 const pieces = new Set<string>();
 const gather = (path: string) => {
-  for (const [, name] of read(path).matchAll(/^--@use (\w+)$/gm)) {
+  for (const [, name] of read(path).matchAll(/^ *--@use (\w+)$/gm)) {
     const piece = `shared/lua/lib/${name}.lua`;
     if (!pieces.has(piece)) gather(piece);
     pieces.add(piece);

@@ -1,5 +1,4 @@
 --@use tally
---@use push
 --@use record
 -- submit: accepts new jobs, each once, however often the script is sent.
 --
@@ -17,6 +16,7 @@
 --
 -- I1, I7: record and list entry come in one step, guarded by the record's existence. I9: the key is written with it.
 local size = 3
+local record = K.job
 local waiting = 0
 local counts = call('HMGET', K.counts, 'seq', 'ghosts', 'condemned', 'condemnedlater')
 local seq = tonumber(counts[1]) or 0
@@ -28,9 +28,17 @@ local odd, plain, fresh = {}, {}, 0
 local jobs = (#ARGV - rest + 1) / size
 -- One look for all of them: mostly none is here yet.
 local records = {}
-for i = 1, jobs do records[i] = K.job .. ARGV[rest + (i - 1) * size] end
+for i = 1, jobs do records[i] = record .. ARGV[rest + (i - 1) * size] end
 local repeated = call('EXISTS', unpack(records)) > 0
 local written = {}
+local push_one -- made for the first job of another priority
+local function push_other(id, pri, n)
+  if not push_one then
+    --@use push
+    push_one = push
+  end
+  push_one(id, pri, n, false)
+end
 for i = 1, jobs do
   local at = rest + (i - 1) * size
   local id, more = ARGV[at], more_of(at)
@@ -50,7 +58,7 @@ for i = 1, jobs do
     if later then
       call('ZADD', K.scheduled, more.due, id)
     elseif more.pri then
-      push(id, more.pri, n, false)
+      push_other(id, more.pri, n)
     else
       plain[#plain + 1] = id
     end

@@ -90,7 +90,7 @@ export const MUTANTS: Mutant[] = [
   },
   {
     name: "no fence: a settle is not asked for its token",
-    file: "shared/lua/turn.lua",
+    file: "shared/lua/lib/others.lua",
     from: "  if string.sub(h.start, -#token) ~= token then\n",
     to: "  if false then\n",
     ...model,
@@ -158,13 +158,13 @@ export const MUTANTS: Mutant[] = [
   {
     name: "a take counts what it is given instead of slots − held",
     file: "shared/lua/turn.lua",
-    from: "local room = slots - call('SCARD', held)\n",
-    to: "local room = slots\n",
+    from: "room = math.min(slots - call('SCARD', held), 1000)\n",
+    to: "room = math.min(slots, 1000)\n",
     ...model,
   },
   {
     name: "a settle that is sent again acts again",
-    file: "shared/lua/turn.lua",
+    file: "shared/lua/lib/others.lua",
     from: "  if h.state ~= 'started' then return 'ok' end\n",
     to: "",
     ...model,
@@ -223,9 +223,9 @@ export const MUTANTS: Mutant[] = [
   },
   {
     name: "what is finished at once lives as long as the first of the call",
-    file: "shared/lua/lib/close.lua",
-    from: "  local till = untils[ms] or text(now + ms)\n  untils[ms] = till\n",
-    to: "  local till = untils[1] or text(now + ms)\n  untils[1] = till\n",
+    file: "shared/lua/turn.lua",
+    from: "  local till = text(now + ttl)",
+    to: "  local till = how and how.till or text(now + ttl)",
     ...alike,
   },
   {

@@ -8,19 +8,9 @@
 -- I1: a script that closes calls write_ends() at its end; all that ended then enters its index with one command.
 local CANCELED = '{"code":"canceled","message":"canceled by request","retryable":false}'
 
-local ends = { finished = {} }
+local ends = {}
 local function write_ends()
-  for state, list in pairs(ends) do
-    if #list > 0 then call('ZADD', K.ended .. state, unpack(list)) end
-  end
-end
-
--- In ms since 1970, as the append-only file wants it; most jobs of a call live as long.
-local untils = {}
-local function until_after(ms)
-  local till = untils[ms] or text(now + ms)
-  untils[ms] = till
-  return till
+  for state, list in pairs(ends) do call('ZADD', K.ended .. state, unpack(list)) end
 end
 
 local function close(id, rec, state, ttl, ...)
@@ -29,12 +19,10 @@ local function close(id, rec, state, ttl, ...)
   call('HSET', job, 'h', head_text(rec.h), ...)
   local calls = rec.ef and string.find(rec.ef, 'c', 1, true)
   -- a callback needs something to send, so such a record lives for an hour at least
-  call('PEXPIREAT', job, until_after(calls and math.max(rec.tt or ttl, 3600000) or rec.tt or ttl))
-  local list = ends[state]
-  if not list then
-    list = {}
-    ends[state] = list
-  end
+  -- in ms since 1970, as the append-only file wants it
+  call('PEXPIREAT', job, text(now + (calls and math.max(rec.tt or ttl, 3600000) or rec.tt or ttl)))
+  local list = ends[state] or {}
+  ends[state] = list
   local n = #list
   list[n + 1], list[n + 2] = stamp, id
   if rec.x then call('SREM', K.cancels, id) end

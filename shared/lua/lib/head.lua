@@ -12,18 +12,14 @@
 -- The common job is written and read without these functions, which cost more: lib/record.lua, turn.lua.
 local TERMINAL = { finished = true, failed = true, canceled = true }
 local COMMON = { queued = true, started = true, finished = true }
-local TAIL = '(%d+) (%d+) ([^|]+)|?([^|]*)|?(.*)$'
 
 -- The parts, as text: state, more, n, created, op, start, ended. No record: none of them.
 local function head_of(text)
-  local h = {}
-  if text and string.find(text, '^%d') then
-    h.more, h.n, h.created, h.op, h.start, h.ended = '0', string.match(text, '^' .. TAIL)
-    h.state = h.ended ~= '' and 'finished' or h.start ~= '' and 'started' or 'queued'
-  elseif text then
-    h.state, h.more, h.n, h.created, h.op, h.start, h.ended = string.match(text, '^(%l+) (%d) ' .. TAIL)
-  end
-  return h
+  if not text then return {} end
+  local state, more, rest = string.match(text, '^(%l+) (%d) (.*)$')
+  local n, created, op, start, ended = string.match(rest or text, '^(%d+) (%d+) ([^|]+)|?([^|]*)|?(.*)$')
+  state = state or ended ~= '' and 'finished' or start ~= '' and 'started' or 'queued'
+  return { state = state, more = more or '0', n = n, created = created, op = op, start = start, ended = ended }
 end
 
 local function head_text(h)

@@ -2,7 +2,6 @@
 -- record: writes a new job from one group of ARGV that begins at `at`: id, kind, payload.
 -- `kind` is "op", or "op more"; "" = as of the group before. `more` is what few jobs have, as JSON by the names of FIELD:
 -- o (JSON text), pri, due, to, tt, ef, b, w. Each argument costs every job as much as a field (performance.md).
-local RARE = { 'pri', 'due', 'to', 'tt', 'ef', 'b', 'w', 'o' }
 local NONE = {}
 local common, rest_of_head
 
@@ -24,7 +23,7 @@ local function write_record(key, at, more, state, n)
   if more == NONE and state == 'queued' then return call('HSET', key, 'h', head, 'p', ARGV[at + 2]) end
   local f = { 'h', state .. ' 1 ' .. head }
   if more.due and more.due <= now then more.due = nil end
-  for _, name in ipairs(RARE) do
+  for _, name in ipairs({ 'pri', 'due', 'to', 'tt', 'ef', 'b', 'w', 'o' }) do
     local value = more[name]
     if value then
       f[#f + 1] = name

@@ -1,0 +1,127 @@
+--@use push
+--@use drop
+--@use close
+-- others: what turn.lua does with jobs that are not common, in its words: worker, poison, leaving, head, took.
+
+-- Another try, later or at once. job: id, h, rev, pri, w.
+local function again(job, delay, near, ...)
+  local id, key, h = job.id, job.key, job.h
+  h.state, h.more = delay > 0 and 'scheduled' or 'queued', 1
+  if delay > 0 then
+    call('HSET', key, 'h', head_text(h), 'due', now + delay, 'v', job.rev + 1, ...)
+    if near then call('HSET', key, 'nr', 1) end
+    call('ZADD', K.scheduled, now + delay, id)
+  else
+    call('HSET', key, 'h', head_text(h), 'v', job.rev + 1, ...)
+    push(id, job.pri, h.n, near)
+  end
+  if job.w then call('PUBLISH', 'lh:events', id) end
+end
+
+local function finish(id, job, began, how, body)
+  observe(job.h.op, now - began)
+  if how.extra == '' then return close(id, job, 'finished', how.ttl, 'r', body) end
+  local size, type = string.match(how.extra, '^(%d*) (.*)$')
+  local set = size ~= '' and { 'rf', size } or { 'r', body }
+  if type ~= '' then
+    set[3], set[4] = 'rt', type
+  end
+  close(id, job, 'finished', how.ttl, unpack(set))
+end
+
+-- was: the head as it is; how: as turn.lua reads it
+local function settle(id, key, was, how, note, body)
+  local token, kind, ttl = how.token, how.kind, how.ttl
+  local h = head_of(was)
+  if string.sub(h.start, -#token) ~= token then
+    count('stale')
+    return 'lost' -- I4: another attempt's token changes nothing
+  end
+  if h.state ~= 'started' then return 'ok' end
+  leaving[#leaving + 1] = id
+  local f = call('HMGET', key, 'x', 'w', 'ef', 'tt', 'd', 'pri', 'log', 'v')
+  local job = { id = id, key = key, h = h, x = f[1], w = f[2], ef = f[3], tt = f[4], pri = tonumber(f[6] or nil) }
+  local started, _, _, _, attempt = attempt_of(h.start)
+  if kind == 'finish' and not job.x then
+    job.timing = note
+    finish(id, job, started, how, body)
+    return 'ok'
+  end
+  local redeliveries = tonumber(f[5]) or 0
+  job.rev = rev_of(h, f[8])
+  if kind == 'finish' then
+    note = string.format('{"attempt":%d,"worker":"%s","started":%s,"ended":%s,"outcome":"finished"}', attempt, worker, started, stamp)
+  end
+  local log = f[7] and note ~= '' and f[7] .. '\n' .. note or f[7] or note
+  if #log > 16384 then log = string.sub(log, (string.find(log, '\n', #log - 12288, true) or 0) + 1) end
+  local delay = tonumber(how.extra) or 0
+  if job.x then
+    -- a cancel that was asked for wins over whatever the call came to (rule 8)
+    close(id, job, 'canceled', ttl, 'a', attempt, 'log', log, 'err', CANCELED)
+  elseif kind == 'fail' then
+    close(id, job, 'failed', ttl, 'err', body, 'log', log)
+  elseif kind == 'retry' then
+    count('retried')
+    again(job, delay, false, 'a', attempt, 'log', log)
+  elseif kind == 'redeliver' then
+    if redeliveries >= poison then
+      count('poison')
+      close(id, job, 'failed', ttl, 'err', body, 'log', log, 'd', redeliveries + 1)
+    else
+      count('redelivered')
+      again(job, delay, true, 'log', log, 'd', redeliveries + 1, 'a', attempt - 1)
+    end
+  else
+    count('returned')
+    again(job, delay, true, 'a', attempt - 1)
+  end
+  return 'ok'
+end
+
+-- more_ids: others were popped from the list after it
+local function start(id, key, was, payload, more_ids)
+  local h = head_of(was)
+  if h.state ~= 'queued' then return drop(id) end
+  local f = call('HMGET', key, 'pri', 'to', 'o', 'w', 'a', 'g', 'd', 'due', 'v')
+  local pri = f[1] and tonumber(f[1])
+  if pri and pri < 5 and (more_ids or call('LLEN', K.ready) > 0) then
+    return to_backlog(id, pri, h.n) -- it stood in an empty list, and others came since
+  end
+  local deadline = text(now + (f[2] or limit_of(h.op)))
+  local attempt = text((tonumber(f[5]) or 0) + 1)
+  h.start = stamp .. ' ' .. deadline .. ' ' .. text(rev_of(h, f[9]) + 1) .. ' ' .. attempt .. takes
+  h.state = 'started'
+  call('HSET', key, 'h', head_text(h))
+  if attempt == '1' and not f[6] and not f[7] then observe(':wait', now - (f[8] or h.created)) end
+  if f[4] then call('PUBLISH', 'lh:events', id) end
+  took(id, h.created .. ' ' .. h.op .. ' ' .. attempt .. ' ' .. (f[6] or '0') .. ' ' .. (f[7] or '0') .. ' ' .. deadline
+    .. (f[3] and '\n' .. f[3] or ''), payload)
+  if not pri then head = h.n end
+end
+
+-- The next id while the backlog has some: those above the default priority, ready, those below it.
+local default = 35184372088832 -- the score at which priority 5 would begin: (9 - 5) * 2^43
+local function next_ids()
+  -- one of another priority that was pushed to an empty list stands at its end: put it in its place first
+  while true do
+    local tail = call('LINDEX', K.ready, -1)
+    local f = tail and call('HMGET', K.job .. tail, 'h', 'pri')
+    if not (f and f[2]) then break end
+    call('RPOP', K.ready)
+    local h = head_of(f[1])
+    if h.state == 'queued' then to_backlog(tail, f[2], h.n) else drop(tail) end
+  end
+  local first = call('ZRANGE', K.backlog, 0, 0, 'WITHSCORES')
+  if tonumber(first[2]) < default or call('LLEN', K.ready) == 0 then
+    call('ZREM', K.backlog, first[1])
+    return { first[1] }
+  end
+  return { call('RPOP', K.ready) }
+end
+
+-- Puts what BLMOVE brought back to where the next take finds it.
+local function hand_back(id)
+  local f = call('HMGET', K.job .. id, 'h', 'pri')
+  local h = head_of(f[1])
+  if h.state == 'queued' then push(id, f[2] and tonumber(f[2]), h.n, true) else drop(id) end
+end
