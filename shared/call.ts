@@ -147,15 +147,39 @@ export function backoffMs(attempt: number, baseMs: number, capMs = 600_000): num
   return Math.floor(Math.random() * Math.min(capMs, baseMs * 2 ** (attempt - 1)));
 }
 
-/** setTimeout of any length: beyond 2^31-1 ms (24.8 d) it would fire at once, so longer waits are chained. */
+/** From here on a time limit has no timer of its own, which would be a twentieth of what a call costs a worker. */
+const LONG_MS = 10_000;
+/** ms between two looks at the long limits: by so much at most one is late. */
+const LOOK_MS = 250;
+/** by performance.now(): a step of the wall clock ends no call */
+const limits = new Set<{ at: number; run: () => void }>();
+let looking: ReturnType<typeof setInterval> | undefined;
+
+function look(): void {
+  const now = performance.now();
+  for (const limit of limits) {
+    if (limit.at > now) continue;
+    limits.delete(limit);
+    limit.run();
+  }
+  if (limits.size > 0) return;
+  clearInterval(looking);
+  looking = undefined;
+}
+
+/**
+ * setTimeout of any length: that of the runtimes would fire at once beyond 2^31-1 ms (24.8 d).
+ * @param ms  from LONG_MS on up to LOOK_MS late @returns stops it
+ */
 export function after(ms: number, run: () => void): () => void {
-  const STEP = 2 ** 31 - 1;
-  let timer: ReturnType<typeof setTimeout>;
-  const wait = (left: number) => {
-    timer = setTimeout(() => (left > STEP ? wait(left - STEP) : run()), Math.min(left, STEP));
-  };
-  wait(ms);
-  return () => clearTimeout(timer);
+  if (ms < LONG_MS) {
+    const timer = setTimeout(run, ms);
+    return () => clearTimeout(timer);
+  }
+  const limit = { at: performance.now() + ms, run };
+  limits.add(limit);
+  looking ??= setInterval(look, LOOK_MS);
+  return () => limits.delete(limit);
 }
 
 /** Bytes of an answer's body; NaN when it does not tell: the length says nothing of a body that is decoded or chunked. */

@@ -1,6 +1,6 @@
 /** contract.md §4, row by row, against real sockets, under Bun and under Deno: what goes wrong on the way. */
 
-import { describe, expect, test } from "bun:test";
+import { describe, expect, spyOn, test } from "bun:test";
 import type { Socket } from "node:net";
 import { gzipSync } from "node:zlib";
 import { after, backoffMs } from "../shared/call.ts";
@@ -49,6 +49,29 @@ describe("after", () => {
     await sleep(50);
     for (const cancel of cancels) cancel();
     expect(fired).toBe(0);
+  });
+
+  test("of ten seconds and more: fires once, not before its time and hardly after it, and not when canceled", async () => {
+    const real = performance.now.bind(performance);
+    let ahead = 0;
+    const clock = spyOn(performance, "now").mockImplementation(() => real() + ahead);
+    try {
+      let [fired, later] = [0, 0];
+      after(10_000, () => fired++);
+      after(10_000, () => fired++)();
+      after(60_000, () => later++);
+      ahead = 9_000;
+      await sleep(400);
+      expect(fired).toBe(0);
+      ahead = 10_000;
+      await sleep(400);
+      expect([fired, later]).toEqual([1, 0]);
+      ahead = 60_000;
+      await sleep(400);
+      expect([fired, later]).toEqual([1, 1]);
+    } finally {
+      clock.mockRestore();
+    }
   });
 
   test("fires once when its time has come, and not when canceled", async () => {
