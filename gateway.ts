@@ -40,9 +40,12 @@ import { Snapshots } from "./shared/snapshot.ts";
 import { Inspector, noJob } from "./shared/store/inspect.ts";
 import { register } from "./shared/store/presence.ts";
 import { Producer } from "./shared/store/produce.ts";
-import { checkRedis, connect, UnfitRedis } from "./shared/store/redis.ts";
+import { checkRedis, connect, ready, UnfitRedis } from "./shared/store/redis.ts";
 import { Viewer } from "./shared/store/view.ts";
 import { fromHeaders, idempotencyOf, newJob, queryOptions, readBody } from "./shared/submit.ts";
+
+/** ms that a gateway waits for its first connection before it listens: else who comes first would be told that Redis is away. */
+const FIRST_MS = 1_000;
 
 /** Takes one job of an operation in. @param query  undefined = none */
 async function submit(
@@ -198,6 +201,7 @@ async function main(): Promise<void> {
   const answer = served(app, submits(gateway, app));
   const counted = async (request: Request, env: Env["Bindings"]) =>
     answers.count(request.method, sealed(await answer(request, env)));
+  await ready(redis, FIRST_MS).catch(() => {});
   const servers: Server[] = [serve(counted, config.port, config.host)];
   if (config.dashboardPort !== 0) {
     const board = served(dashboard(gateway, app));

@@ -43,6 +43,24 @@ const timed = async (work: Promise<Response>) => {
 const back = () => until(async () => (await g.ask("GET", "/readyz")).status === 200, 20_000);
 const queued = async () => Number(await redis.client.llen("lh:{ifc2json}:ready"));
 
+test("a gateway that listens has found its Redis: whoever comes first is served", async () => {
+  const port = await freePort();
+  const env = { REDIS_URL: redis.url, PORT: String(port), DASHBOARD_PORT: "0", IFC2JSON_URL: "http://127.0.0.1:9" };
+  const gateway = startProcess("gateway.ts", env);
+  try {
+    const url = `http://127.0.0.1:${port}/ifc2json`;
+    const post = { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(BODY) };
+    let first: Response | undefined;
+    // refused while it does not listen; asked so often that it is met as soon as it does
+    for (const end = Date.now() + 30_000; !first && Date.now() < end; await Bun.sleep(1))
+      first = await fetch(url, post).catch(() => undefined);
+    expect(first?.status).toBe(202);
+  } finally {
+    gateway.kill("SIGKILL");
+    await gateway.exited;
+  }
+}, 60_000);
+
 test("Redis down: a submit is 503 within 2 s, surely not accepted, and leaves no ghost", async () => {
   await redis.kill9();
   await until(() => g.redis.status !== "ready");
