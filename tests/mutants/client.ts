@@ -48,7 +48,7 @@ export const CLIENT_MUTANTS: Mutant[] = [
   },
   {
     name: "events: a start is not published",
-    file: "shared/lua/turn.lua",
+    file: "shared/lua/lib/others.lua",
     from: "  if f[4] then call('PUBLISH', 'lh:events', id) end\n  took(",
     to: "  took(",
     ...by("follow", "start at once"),

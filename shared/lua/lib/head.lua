@@ -18,6 +18,7 @@ local function head_of(text)
   if not text then return {} end
   local state, more, rest = string.match(text, '^(%l+) (%d) (.*)$')
   local n, created, op, start, ended = string.match(rest or text, '^(%d+) (%d+) ([^|]+)|?([^|]*)|?(.*)$')
+  if not n then return {} end
   state = state or ended ~= '' and 'finished' or start ~= '' and 'started' or 'queued'
   return { state = state, more = more or '0', n = n, created = created, op = op, start = start, ended = ended }
 end
