@@ -1,6 +1,5 @@
 --@flags allow-oom
---@use push
---@use drop
+--@use hand_back
 --@use close
 --@use head
 -- reap: takes back what a dead worker, or one that overran a deadline, still holds. At most 100 jobs a call.
@@ -88,9 +87,7 @@ if dead then
   for _ = 1, 100 do
     local id = call('LPOP', wake) -- newest first, so that the oldest is taken first again
     if not id then break end
-    local f = call('HMGET', K.job .. id, 'h', 'pri')
-    local h = head_of(f[1])
-    if h.state == 'queued' then push(id, f[2] and tonumber(f[2]), h.n, true) else drop(id) end
+    hand_back(id)
   end
 end
 for _, id in ipairs(call('SRANDMEMBER', held, 100)) do look(id) end

@@ -64,8 +64,8 @@ local function others()
 end
 
 local how
-local function how_of(told)
-  local token, kind, ttl, began, op, extra = string.match(' ' .. told, '^( %S+) (%l+) (%d+) (%d+) (%S+) (.*)$')
+local function how_of(words)
+  local token, kind, ttl, began, op, extra = string.match(' ' .. words, '^( %S+) (%l+) (%d+) (%d+) (%S+) (.*)$')
   local short = kind == 'finish' and op ~= '-' and extra == ''
   local till = text(now + ttl) -- in ms since 1970, as the append-only file wants it
   return { token = token, kind = kind, ttl = ttl, began = began, op = op, extra = extra, short = short, till = till, n = 0 }

@@ -1,5 +1,4 @@
---@use push
---@use drop
+--@use hand_back
 --@use close
 -- others: what turn.lua does with jobs that are not common, in its words: worker, poison, leaving, head, took.
 
@@ -117,11 +116,4 @@ local function next_ids()
     return { first[1] }
   end
   return { call('RPOP', K.ready) }
-end
-
--- Puts what BLMOVE brought back to where the next take finds it.
-local function hand_back(id)
-  local f = call('HMGET', K.job .. id, 'h', 'pri')
-  local h = head_of(f[1])
-  if h.state == 'queued' then push(id, f[2] and tonumber(f[2]), h.n, true) else drop(id) end
 end
