@@ -1,8 +1,8 @@
 /** What clients and microservices see of real workers, under Bun and under Deno. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync, readdirSync } from "node:fs";
-import { createServer } from "node:net";
 import { join } from "node:path";
+import { freePort } from "./support/redis.ts";
 import { startService } from "./support/service.ts";
 import { type Stack, startStack, until } from "./support/stack.ts";
 
@@ -123,10 +123,7 @@ for (const runtime of RUNTIMES) {
     });
 
     test("a service that refuses connections parks its lane: nothing is spent, /health says so, and it resumes", async () => {
-      const probe = createServer().listen(0, "127.0.0.1");
-      await new Promise((done) => probe.once("listening", done));
-      const { port } = probe.address() as { port: number };
-      await new Promise((done) => probe.close(done));
+      const port = await freePort(); // what listens on a port of the system's choice could get one that was just let go
       const other = await startStack({ runtime, workers: 1, operation: { url: `http://127.0.0.1:${port}` } });
       try {
         const id = await other.submit({ n: 1 });
