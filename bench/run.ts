@@ -12,10 +12,11 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { BUN_START } from "../shared/runtime.ts";
 import { bullmq, bullmqAsOurs, type Contender, floor, longhaul } from "./contenders.ts";
 import { features } from "./features.ts";
 import { latenciesOf } from "./latency.ts";
-import { BODY, CONCURRENCY, freePort, load, median, quantile, ROOT, start, startRedis } from "./machine.ts";
+import { BODY, CONCURRENCY, cpuOf, freePort, load, median, quantile, ROOT, start, startRedis } from "./machine.ts";
 import { hasRq, RQ_KINDS, type RqKind, rqDrain } from "./rq.ts";
 import { scale } from "./scale.ts";
 
@@ -52,6 +53,8 @@ type Figures = {
   cpu: number;
   cpuSubmit: number;
   cpuWork: number;
+  /** of worker, service and Redis together while they drain, µs a job; the kernel's handling of packets is in none of them */
+  cpuDrain: number;
   queuedBytes: number;
   finishedBytes: number;
   p50: number;
@@ -85,15 +88,17 @@ async function round(contender: Contender, paced = true): Promise<Figures> {
     await Bun.sleep(2);
     first = await contender.finished(redis);
   }
+  const spent = async () =>
+    (await Promise.all([worker.pid, service.pid, redis.pid].map(cpuOf))).reduce((sum, seconds) => sum + seconds, 0);
   const begun = performance.now();
-  const cpu2 = await redis.cpu();
+  const [cpu2, spent2] = [await redis.cpu(), await spent()];
   let done = first;
   while (done < total) {
     await Bun.sleep(10);
     done = await contender.finished(redis);
   }
   const drain = (total - first) / ((performance.now() - begun) / 1_000);
-  const cpu3 = await redis.cpu();
+  const [cpu3, spent3] = [await redis.cpu(), await spent()];
   const memory2 = await redis.memory();
 
   const latencies = paced ? await latenciesOf(contender, redis, url, rate, seconds) : [];
@@ -106,6 +111,7 @@ async function round(contender: Contender, paced = true): Promise<Figures> {
     drain,
     cpuSubmit: ((cpu1 - cpu0) * 1e6) / jobs,
     cpuWork: ((cpu3 - cpu2) * 1e6) / (total - first),
+    cpuDrain: ((spent3 - spent2) * 1e6) / (total - first),
     cpu: ((cpu1 - cpu0) * 1e6) / jobs + ((cpu3 - cpu2) * 1e6) / (total - first),
     queuedBytes: (memory1 - memory0) / jobs,
     finishedBytes: (memory2 - memory0) / total,
@@ -114,7 +120,7 @@ async function round(contender: Contender, paced = true): Promise<Figures> {
   };
 }
 
-type Limits = { post: number; fetch: number; floor: Figures };
+type Limits = { post: number; fetch: number; call: number; floor: Figures };
 
 async function limits(): Promise<Limits> {
   const port = await freePort();
@@ -124,13 +130,12 @@ async function limits(): Promise<Limits> {
     await load({ MODE: "submit", URL: `http://127.0.0.1:${port}`, JOBS: String(jobs) }),
   ) as { perSecond: number };
   await noop.stop();
-  const bare = await start("bench/peers/bare-fetch.ts", {
-    SERVICE_URL: serviceUrl,
-    JOBS: String(jobs),
-    CONCURRENCY: String(CONCURRENCY),
-    BODY,
-  });
-  return { post: perSecond, fetch: Number(await bare.output), floor: await round(floor, false) };
+  const env = { SERVICE_URL: serviceUrl, JOBS: String(jobs), CONCURRENCY: String(CONCURRENCY), BODY };
+  const bare = await start("bench/peers/bare-fetch.ts", env);
+  const fetch = Number(await bare.output);
+  const alone = await start("bench/peers/call-alone.ts", { ...env, ...BUN_START });
+  const call = Number(await alone.output);
+  return { post: perSecond, fetch, call, floor: await round(floor, false) };
 }
 
 const contenders = [longhaul, bullmq, bullmqAsOurs].filter((c) =>
@@ -170,6 +175,7 @@ const ROWS: [string, keyof Figures, number, string][] = [
   ["Redis CPU, µs/job", "cpu", 1, "≤ 0.30 · 0.20"],
   ["  of it submit", "cpuSubmit", 1, ""],
   ["  of it work", "cpuWork", 1, ""],
+  ["CPU of worker, service and Redis in a drain, µs/job", "cpuDrain", 1, ""],
   ["memory queued, bytes/job", "queuedBytes", 0, "≤ 0.60 · 0.47"],
   ["memory finished, bytes/job", "finishedBytes", 0, "≤ 0.60 · 0.45"],
   [`submit→finished p50 at ${rate}/s, ms`, "p50", 2, ""],
@@ -206,6 +212,7 @@ function limit(name: string, of: (b: Limits) => number, what?: "submit" | "drain
 }
 limit("hono no-op POST", (b) => b.post, "submit");
 limit("bare fetch", (b) => b.fetch, "drain", "≥ 50 % · 70 %");
+limit("a job's call alone, no queue", (b) => b.call, "drain");
 limit("the floor, submit", (b) => b.floor.submit, "submit");
 limit("the floor, drain", (b) => b.floor.drain, "drain");
 mkdirSync(`${ROOT}/bench/results`, { recursive: true });
