@@ -4,11 +4,14 @@
  */
 import process from "node:process";
 import { METHOD_NAME_ALL } from "hono/router";
-import { accept, showStatus } from "./shared/accept.ts";
+import { accepted, refuseWhenFull, showStatus } from "./shared/accept.ts";
 import {
   allow,
+  allowed,
   type Direct,
+  type End,
   type Env,
+  faultAnswer,
   type Gateway,
   idOf,
   jsonText,
@@ -47,27 +50,36 @@ import { fromHeaders, idempotencyOf, newJob, queryOptions, readBody } from "./sh
 /** ms that a gateway waits for its first connection before it listens: else who comes first would be told that Redis is away. */
 const FIRST_MS = 1_000;
 
-/** Takes one job of an operation in. @param query  undefined = none */
+/** Takes one job of an operation in, and answers its faults itself: few promises make it fast (docs/performance.md). */
 async function submit(
   gateway: Gateway,
   request: Request,
   env: Env["Bindings"],
   op: Operation,
-  query?: Record<string, string[]>,
+  { query, end }: { query?: Record<string, string[]> | undefined; end?: End | undefined },
 ): Promise<Response> {
-  const { config } = gateway;
-  const caller = allow(gateway, { req: { raw: request }, env }, "submit");
-  const body = await readBody(request, config.maxBodyBytes);
-  const options = query ? queryOptions(query) : {};
-  const job = newJob(config, op, parseJson(body, config.maxJsonDepth), options);
-  return accept(gateway, request, fromHeaders(job, request.headers, caller, body, options));
+  const { config, producer } = gateway;
+  let response: Response;
+  try {
+    const caller = allowed(gateway, request, env, "submit");
+    const body = await readBody(request, config.maxBodyBytes);
+    const options = query && queryOptions(query);
+    const job = newJob(config, op, parseJson(body, config.maxJsonDepth), options);
+    fromHeaders(job, request.headers, caller, body, options);
+    refuseWhenFull(gateway);
+    const answer = accepted(gateway, request, job, await producer.submit(job));
+    response = answer instanceof Promise ? await answer : answer;
+  } catch (error) {
+    response = faultAnswer(error, request.url, op.route);
+  }
+  return end ? end("POST", response) : response;
 }
 
 /** The submits of a deployment, for `served`; none when the app has layers, which would not be asked. */
 export function submits(gateway: Gateway, app: ReturnType<typeof gatewayApp>): Direct {
   if (app.routes.some(({ method }) => method === METHOD_NAME_ALL)) return new Map();
   const { operations } = gateway.config.registry;
-  return new Map(operations.map((op) => [op.route, (request, env) => submit(gateway, request, env, op)]));
+  return new Map(operations.map((op) => [op.route, (request, env, end) => submit(gateway, request, env, op, { end })]));
 }
 
 /** The gateway's app over the parts of a deployment. A test calls `app.request` and needs no socket. */
@@ -78,7 +90,7 @@ export function gatewayApp(gateway: Gateway, warnings: () => string[] = () => []
 
   for (const op of config.registry.operations) {
     app.post(op.route, (c) =>
-      submit(gateway, c.req.raw, c.env, op, c.req.url.includes("?") ? c.req.queries() : undefined),
+      submit(gateway, c.req.raw, c.env, op, { query: c.req.url.includes("?") ? c.req.queries() : undefined }),
     );
   }
   app.get("/jobs/:id/status", async (c) => {
@@ -198,11 +210,9 @@ async function main(): Promise<void> {
   const ending = new AbortController();
   const gateway = assemble(config, redis, ending.signal);
   const app = gatewayApp(gateway, () => warnings);
-  const answer = served(app, submits(gateway, app));
-  const counted = async (request: Request, env: Env["Bindings"]) =>
-    answers.count(request.method, sealed(await answer(request, env)));
+  const answer = served(app, submits(gateway, app), (method, response) => answers.count(method, sealed(response)));
   await ready(redis, FIRST_MS).catch(() => {});
-  const servers: Server[] = [serve(counted, config.port, config.host)];
+  const servers: Server[] = [serve(answer, config.port, config.host)];
   if (config.dashboardPort !== 0) {
     const board = served(dashboard(gateway, app));
     servers.push(serve(board, config.dashboardPort, config.dashboardHost));

@@ -47,42 +47,60 @@ export function newApp(): Hono<Env> {
   return app;
 }
 
-const faultAnswer = (error: unknown, url: string, path: string) =>
+/** A fault as a problem. @param path  of the request, for one whose Host cannot be read */
+export const faultAnswer = (error: unknown, url: string, path: string) =>
   URL.canParse(url) ? problem(toFault(error), new URL(url).pathname) : noHost(path);
 
 const noHost = (path: string) => problem(new Fault("bad_request", "The header Host cannot be read."), path);
 
 type Handler<R> = (request: Request, env: Env["Bindings"]) => R;
+/** What a server does with each answer before it goes out: it is counted, and sealed where it is not yet. */
+export type End = (method: string, response: Response) => Response;
 
 /**
  * Routes that are found by their whole path, before Hono looks: with its context and its promises a submit takes a seventh
  * more of the gateway's time (docs/performance.md). Each is a route of the app too, for what comes with a query, and for
- * an app that has layers before its routes: none of them would be asked here.
+ * an app that has layers before its routes: none of them would be asked here. It answers its own faults and ends its own
+ * answers: what else would be a promise each.
  */
-export type Direct = ReadonlyMap<string, Handler<Promise<Response>>>;
+export type Direct = ReadonlyMap<
+  string,
+  (request: Request, env: Env["Bindings"], end: End | undefined) => Promise<Response>
+>;
 
 /**
  * An app as a server's handler. Bun gives a request without a Host, as HTTP/1.0 allows it, a bare path for its URL, and
  * likewise one whose Host is none: the first is meant for this machine, the second is refused.
  */
-export const served =
-  (app: Pick<Hono<Env>, "fetch">, posts: Direct = new Map()): Handler<Response | Promise<Response>> =>
-  (request, env) => {
-    const { url } = request;
-    if (!url.startsWith("/")) {
-      const path = url.slice(url.indexOf("/", 8)); // "https://".length
-      const direct = request.method === "POST" ? posts.get(path) : undefined;
-      return direct?.(request, env).catch((error) => faultAnswer(error, url, path)) ?? app.fetch(request, env);
-    }
-    if (request.headers.get("host")) return noHost(url.split("?", 1)[0] as string);
-    const { method, headers, body, signal } = request;
-    const init = { method, headers, signal, ...(body ? { body, duplex: "half" } : {}) };
-    return app.fetch(new Request(`http://localhost${url}`, init as RequestInit), env);
+export function served(
+  app: Pick<Hono<Env>, "fetch">,
+  posts: Direct = new Map(),
+  end?: End,
+): Handler<Response | Promise<Response>> {
+  const ended = (method: string, made: Response | Promise<Response>) => {
+    if (!end) return made;
+    return made instanceof Promise ? made.then((response) => end(method, response)) : end(method, made);
   };
+  return (request, env) => {
+    const { url, method } = request;
+    if (!url.startsWith("/")) {
+      const direct = method === "POST" ? posts.get(url.slice(url.indexOf("/", 8))) : undefined; // "https://".length
+      return direct ? direct(request, env, end) : ended(method, app.fetch(request, env));
+    }
+    if (request.headers.get("host")) return ended(method, noHost(url.split("?", 1)[0] as string));
+    const { headers, body, signal } = request;
+    const init = { method, headers, signal, ...(body ? { body, duplex: "half" } : {}) };
+    return ended(method, app.fetch(new Request(`http://localhost${url}`, init as RequestInit), env));
+  };
+}
 
 /** Checks the caller. @throws Fault no_key, wrong_key, wrong_scope, foreign_origin */
 export const allow = (gateway: Gateway, c: { req: { raw: Request }; env: Env["Bindings"] }, need: Scope): Caller =>
-  c.env?.caller ? gateway.guard.demand(c.env.caller, need) : gateway.guard.check(c.req.raw, c.env?.ip ?? "", need);
+  allowed(gateway, c.req.raw, c.env, need);
+
+/** The same, of a request that has no context. @param env  undefined in an app that is asked without a server */
+export const allowed = ({ guard }: Gateway, request: Request, env: Env["Bindings"] | undefined, need: Scope): Caller =>
+  env?.caller ? guard.demand(env.caller, need) : guard.check(request, env?.ip ?? "", need);
 
 /** The id in a path. @throws Fault unknown_job when it cannot be one */
 export function idOf(text: string): JobId {

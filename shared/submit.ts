@@ -13,12 +13,12 @@ import type { NewJob } from "./store/produce.ts";
 import { durationMs, MAX_DURATION_MS } from "./units.ts";
 
 /**
- * Reads a body with a limit that holds whatever Content-Length says.
+ * Reads a body with a limit that holds whatever Content-Length says. What is wrong already in the headers is thrown at once.
  * @param hint   what the problem says beside the limit
  * @param large  asked once, before more than `bytes` are read; what it throws ends the reading
  * @throws Fault too_large, not_json
  */
-export async function readBody(
+export function readBody(
   request: Request,
   maxBytes: number,
   hint = " (MAX_BODY_BYTES). Send large data as a file",
@@ -33,28 +33,36 @@ export async function readBody(
   const tooLarge = () => new Fault("too_large", `The body is larger than ${maxBytes} bytes${hint}.`);
   if (declared > maxBytes) throw tooLarge();
   if (declared > large.bytes) large.ask();
-  try {
-    if (length !== null) {
-      const whole = await request.bytes();
-      if (whole.length > maxBytes) throw tooLarge();
-      return whole;
+  // The sender has gone: nobody hears this, and it is no fault of ours that the log should tell.
+  const cut = (error: unknown) => {
+    throw error instanceof Fault
+      ? error
+      : new Fault("bad_request", "The connection was cut before the body was complete.");
+  };
+  if (length === null) return pieces(request, maxBytes, large, tooLarge).catch(cut);
+  return request.bytes().then((whole) => {
+    if (whole.length > maxBytes) throw tooLarge();
+    return whole;
+  }, cut);
+}
+
+async function pieces(
+  request: Request,
+  maxBytes: number,
+  large: { bytes: number; ask(): void },
+  tooLarge: () => Fault,
+): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  let size = 0;
+  if (request.body) {
+    for await (const part of request.body as unknown as AsyncIterable<Uint8Array>) {
+      size += part.length;
+      if (size > maxBytes) throw tooLarge();
+      if (size > large.bytes && size - part.length <= large.bytes) large.ask();
+      parts.push(part);
     }
-    const parts: Uint8Array[] = [];
-    let size = 0;
-    if (request.body) {
-      for await (const part of request.body as unknown as AsyncIterable<Uint8Array>) {
-        size += part.length;
-        if (size > maxBytes) throw tooLarge();
-        if (size > large.bytes && size - part.length <= large.bytes) large.ask();
-        parts.push(part);
-      }
-    }
-    return Buffer.concat(parts);
-  } catch (error) {
-    if (error instanceof Fault) throw error;
-    // The sender has gone: nobody hears this, and it is no fault of ours that the log should tell.
-    throw new Fault("bad_request", "The connection was cut before the body was complete.");
   }
+  return Buffer.concat(parts);
 }
 
 const duration = z.union([z.string(), z.number()]).transform((value, ctx) => {
@@ -194,33 +202,53 @@ export function queryOptions(query: Record<string, string[]>): Options {
   return fit(OPTIONS, Object.fromEntries(Object.entries(query).map(([k, v]) => [k, v.join(",")])), "The query");
 }
 
+/** What an operation takes. @throws Fault invalid, unknown_file */
+function checkedPayload(op: Operation, payload: unknown): Record<string, unknown> {
+  if (typeof payload !== "object" || payload === null || Array.isArray(payload)) {
+    throw new Fault("invalid", `The body of ${op.route} must be a JSON object.`, {
+      errors: [{ path: "", message: "expected an object" }],
+    });
+  }
+  const value = op.schema === ANY ? (payload as Record<string, unknown>) : fit(op.schema, payload, op.route);
+  checkFiles(op, value);
+  return value;
+}
+
 /**
  * Builds a job of an operation.
  * @param payload  parsed, not yet checked
- * @param options  checked
+ * @param options  checked; undefined = none, as most jobs have
  * @param at       where the payload stands in the body, "" = it is the body
  * @throws Fault invalid, not_supported, service_not_deployed, unknown_file
  */
-export function newJob(settings: CallbackSettings, op: Operation, payload: unknown, options: Options, at = ""): NewJob {
+export function newJob(
+  settings: CallbackSettings,
+  op: Operation,
+  payload: unknown,
+  options: Options | undefined,
+  at = "",
+): NewJob {
   if (!op.url) {
     throw new Fault(
       "service_not_deployed",
       `The service ${op.service} is not deployed here; its address is not configured.`,
     );
   }
+  if (options) refuseUnsupported(options);
+  const checked = at === "" ? checkedPayload(op, payload) : under(at, () => checkedPayload(op, payload));
+  const id = newJobId(serviceName(op.service));
+  const job: NewJob = { id, operation: op.name, payload: JSON.stringify(checked) };
+  return options ? { ...job, ...optionsOf(settings, op, options) } : job;
+}
+
+function refuseUnsupported(options: Options): void {
   for (const name of ["after", "on_dependency_failure"] as const) {
     if (options[name] !== undefined) throw faultOf("not_supported", [{ path: name, message: "is not supported yet" }]);
   }
-  const checked = under(at, () => {
-    if (typeof payload !== "object" || payload === null || Array.isArray(payload)) {
-      throw new Fault("invalid", `The body of ${op.route} must be a JSON object.`, {
-        errors: [{ path: "", message: "expected an object" }],
-      });
-    }
-    const value = op.schema === ANY ? (payload as Record<string, unknown>) : fit(op.schema, payload, op.route);
-    checkFiles(op, value);
-    return value;
-  });
+}
+
+/** What a job has of its options. @throws Fault invalid */
+function optionsOf(settings: CallbackSettings, op: Operation, options: Options): Partial<NewJob> {
   if (options.timeout !== undefined && options.timeout > op.timeoutMs) {
     throw new Fault("invalid", `timeout: ${op.name} may run for ${op.timeoutMs / 1000} s at most.`, {
       errors: [{ path: "timeout", message: `at most ${op.timeoutMs / 1000} s` }],
@@ -253,9 +281,6 @@ export function newJob(settings: CallbackSettings, op: Operation, payload: unkno
     });
   }
   return {
-    id: newJobId(serviceName(op.service)),
-    operation: op.name,
-    payload: JSON.stringify(checked),
     options: kept,
     priority: options.priority,
     due,
@@ -314,6 +339,7 @@ export function fromHeaders(
 ): NewJob {
   const trace = traceOf(headers);
   if (trace) job.options = { ...job.options, ...trace };
+  if (idempotencyKey(headers) === undefined) return job;
   // as they were understood: their order and spelling (30s, 30) make no other job
   const beside = Object.keys(options).length > 0 ? [JSON.stringify(options)] : [];
   job.idempotency = idempotencyOf(headers, caller, "", job.operation, body, ...beside);

@@ -135,15 +135,12 @@ export class Producer {
   /** Sends what waits, one call in flight a service, until nothing waits. */
   private async flush(service: ServiceName, queue: { waiting: Waiting[]; busy: boolean }): Promise<void> {
     while (queue.waiting.length > 0) {
-      const batch: Waiting[] = [];
-      let bytes = 0;
-      while (queue.waiting.length > 0 && batch.length < BATCH_JOBS) {
-        const next = queue.waiting[0] as Waiting;
-        bytes += next.job.payload.length;
-        if (batch.length > 0 && bytes > BATCH_BYTES) break;
-        queue.waiting.shift();
-        batch.push(next);
+      let count = 0;
+      for (let bytes = 0; count < Math.min(queue.waiting.length, BATCH_JOBS); count++) {
+        bytes += (queue.waiting[count] as Waiting).job.payload.length;
+        if (count > 0 && bytes > BATCH_BYTES) break;
       }
+      const batch = queue.waiting.splice(0, count);
       try {
         const call = this.send(
           service,
