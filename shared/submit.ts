@@ -12,6 +12,15 @@ import { ANY, type Operation } from "./services.ts";
 import type { NewJob } from "./store/produce.ts";
 import { durationMs, MAX_DURATION_MS } from "./units.ts";
 
+const tooLarge = (maxBytes: number, hint: string) =>
+  new Fault("too_large", `The body is larger than ${maxBytes} bytes${hint}.`);
+
+/** The sender has gone: nobody hears this, and it is no fault of ours that the log should tell. */
+const cut = (error: unknown) => {
+  if (error instanceof Fault) throw error;
+  throw new Fault("bad_request", "The connection was cut before the body was complete.");
+};
+
 /**
  * Reads a body with a limit that holds whatever Content-Length says. What is wrong already in the headers is thrown at once.
  * @param hint   what the problem says beside the limit
@@ -22,43 +31,38 @@ export function readBody(
   request: Request,
   maxBytes: number,
   hint = " (MAX_BODY_BYTES). Send large data as a file",
-  large: { bytes: number; ask(): void } = { bytes: maxBytes, ask: () => {} },
+  large?: { bytes: number; ask(): void },
 ): Promise<Uint8Array> {
-  const type = request.headers.get("content-type") ?? "";
+  const { headers } = request;
+  const type = headers.get("content-type") ?? "";
   if (type !== "" && !/^\s*application\/([\w.+-]+\+)?json\s*(;|$)/i.test(type)) {
     throw new Fault("not_json", `Send the body as application/json, not ${type.slice(0, 100)}.`);
   }
-  const length = request.headers.get("content-length");
-  const declared = Number(length ?? 0);
-  const tooLarge = () => new Fault("too_large", `The body is larger than ${maxBytes} bytes${hint}.`);
-  if (declared > maxBytes) throw tooLarge();
-  if (declared > large.bytes) large.ask();
-  // The sender has gone: nobody hears this, and it is no fault of ours that the log should tell.
-  const cut = (error: unknown) => {
-    throw error instanceof Fault
-      ? error
-      : new Fault("bad_request", "The connection was cut before the body was complete.");
-  };
-  if (length === null) return pieces(request, maxBytes, large, tooLarge).catch(cut);
+  const length = headers.get("content-length");
+  if (length === null) return pieces(request, maxBytes, hint, large).catch(cut);
+  const declared = Number(length);
+  if (declared > maxBytes) throw tooLarge(maxBytes, hint);
+  if (large && declared > large.bytes) large.ask();
   return request.bytes().then((whole) => {
-    if (whole.length > maxBytes) throw tooLarge();
+    if (whole.length > maxBytes) throw tooLarge(maxBytes, hint);
     return whole;
   }, cut);
 }
 
+/** A body that does not tell its length. */
 async function pieces(
   request: Request,
   maxBytes: number,
-  large: { bytes: number; ask(): void },
-  tooLarge: () => Fault,
+  hint: string,
+  large?: { bytes: number; ask(): void },
 ): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
   let size = 0;
   if (request.body) {
     for await (const part of request.body as unknown as AsyncIterable<Uint8Array>) {
       size += part.length;
-      if (size > maxBytes) throw tooLarge();
-      if (size > large.bytes && size - part.length <= large.bytes) large.ask();
+      if (size > maxBytes) throw tooLarge(maxBytes, hint);
+      if (large && size > large.bytes && size - part.length <= large.bytes) large.ask();
       parts.push(part);
     }
   }
