@@ -4,7 +4,7 @@
  */
 import process from "node:process";
 import { METHOD_NAME_ALL } from "hono/router";
-import { accepted, refuseWhenFull, showStatus } from "./shared/accept.ts";
+import { accept, showStatus } from "./shared/accept.ts";
 import {
   allow,
   allowed,
@@ -58,17 +58,14 @@ async function submit(
   op: Operation,
   { query, end }: { query?: Record<string, string[]> | undefined; end?: End | undefined },
 ): Promise<Response> {
-  const { config, producer } = gateway;
+  const { config } = gateway;
   let response: Response;
   try {
     const caller = allowed(gateway, request, env, "submit");
     const body = await readBody(request, config.maxBodyBytes);
     const options = query && queryOptions(query);
     const job = newJob(config, op, parseJson(body, config.maxJsonDepth), options);
-    fromHeaders(job, request.headers, caller, body, options);
-    refuseWhenFull(gateway);
-    const answer = accepted(gateway, request, job, await producer.submit(job));
-    response = answer instanceof Promise ? await answer : answer;
+    response = await accept(gateway, request, fromHeaders(job, request.headers, caller, body, options));
   } catch (error) {
     response = faultAnswer(error, request.url, op.route);
   }

@@ -1,13 +1,11 @@
 /** Takes one job in and answers: 202 with where to look and when, or its end for a client that waits for it. */
-import { type Gateway, type Held, jsonText, matches, revised, tagOf } from "./app.ts";
+import { type Gateway, jsonText, matches, revised, tagOf } from "./app.ts";
 import { Fault } from "./faults.ts";
 import { type JobId, serviceOf } from "./jobs.ts";
 import { againOf, againS, forecast, statusText } from "./show.ts";
 import { etaS, type Snapshot } from "./snapshot.ts";
 import { noJob } from "./store/inspect.ts";
-import type { NewJob, Submitted } from "./store/produce.ts";
-
-const REPLAYED = { "idempotent-replayed": "true" };
+import type { NewJob } from "./store/produce.ts";
 
 /** From 80 % of maxmemory on nothing new comes in, so that what is running can still end (protocol.md §4). */
 export function refuseWhenFull({ snapshots }: Gateway): void {
@@ -39,41 +37,19 @@ function etaOfLast({ snapshots }: Gateway, { id, operation }: NewJob): number {
   return eta;
 }
 
-/** Submits a checked job, and answers. @throws Fault, see Producer.submit */
+/** Submits a checked job. @throws Fault, see Producer.submit */
 export async function accept(gateway: Gateway, request: Request, job: NewJob): Promise<Response> {
   refuseWhenFull(gateway);
-  return accepted(gateway, request, job, await gateway.producer.submit(job));
-}
-
-/** The answer to a job that was accepted: at once, unless the client waits for its end. */
-export function accepted(
-  gateway: Gateway,
-  request: Request,
-  job: NewJob,
-  { id, replayed }: Submitted,
-): Response | Promise<Response> {
-  const wait = gateway.hold?.(request, id, gateway.inspector.ended(id));
-  return wait ? waited(gateway, request, job, { id, replayed }, wait) : told(gateway, job, { id, replayed });
-}
-
-async function waited(gateway: Gateway, request: Request, job: NewJob, submitted: Submitted, wait: Promise<Held>) {
+  const { id, replayed } = await gateway.producer.submit(job);
+  const headers: Record<string, string> = { location: `/jobs/${id}` };
+  if (replayed) headers["idempotent-replayed"] = "true";
   // A fault of the wait ends no submit that was accepted: whoever cannot wait polls.
-  const held = await wait.catch(() => undefined);
-  if (!held?.ended) return told(gateway, job, submitted, held?.headers);
-  const replayed = submitted.replayed ? REPLAYED : {};
-  return showStatus(gateway, request, submitted.id, {
-    location: `/jobs/${submitted.id}`,
-    ...replayed,
-    ...held.headers,
-  });
-}
-
-function told(gateway: Gateway, job: NewJob, { id, replayed }: Submitted, more?: Record<string, string>): Response {
+  const wait = gateway.hold?.(request, id, gateway.inspector.ended(id));
+  const held = wait && (await wait.catch(() => undefined));
+  Object.assign(headers, held?.headers);
+  if (held?.ended) return showStatus(gateway, request, id, headers);
   // The one that an Idempotency-Key stands for may be due before this one would be.
   const waitS = job.due && !replayed ? againS(null, job.due) : etaOfLast(gateway, job);
-  const headers: Record<string, string> = { location: `/jobs/${id}` };
-  if (replayed) Object.assign(headers, REPLAYED);
-  if (more) Object.assign(headers, more);
   headers["retry-after"] = String(waitS);
   // an id has nothing that JSON escapes
   return jsonText(`{"job_id":"${id}","status":"${job.due ? "scheduled" : "queued"}"}`, 202, headers);

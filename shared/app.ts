@@ -53,7 +53,7 @@ export const faultAnswer = (error: unknown, url: string, path: string) =>
 
 const noHost = (path: string) => problem(new Fault("bad_request", "The header Host cannot be read."), path);
 
-type Handler<R> = (request: Request, env: Env["Bindings"]) => R;
+type Handler = (request: Request, env: Env["Bindings"]) => Response | Promise<Response>;
 /** What a server does with each answer before it goes out: it is counted, and sealed where it is not yet. */
 export type End = (method: string, response: Response) => Response;
 
@@ -63,20 +63,13 @@ export type End = (method: string, response: Response) => Response;
  * an app that has layers before its routes: none of them would be asked here. It answers its own faults and ends its own
  * answers: what else would be a promise each.
  */
-export type Direct = ReadonlyMap<
-  string,
-  (request: Request, env: Env["Bindings"], end: End | undefined) => Promise<Response>
->;
+export type Direct = ReadonlyMap<string, (request: Request, env: Env["Bindings"], end?: End) => Promise<Response>>;
 
 /**
  * An app as a server's handler. Bun gives a request without a Host, as HTTP/1.0 allows it, a bare path for its URL, and
  * likewise one whose Host is none: the first is meant for this machine, the second is refused.
  */
-export function served(
-  app: Pick<Hono<Env>, "fetch">,
-  posts: Direct = new Map(),
-  end?: End,
-): Handler<Response | Promise<Response>> {
+export function served(app: Pick<Hono<Env>, "fetch">, posts: Direct = new Map(), end?: End): Handler {
   const ended = (method: string, made: Response | Promise<Response>) => {
     if (!end) return made;
     return made instanceof Promise ? made.then((response) => end(method, response)) : end(method, made);
