@@ -1,9 +1,10 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
+import { SYNCED } from "./support/redis.ts";
 import { type Stack, startStack, until } from "./support/stack.ts";
 
 let stack: Stack;
 beforeAll(async () => {
-  stack = await startStack();
+  stack = await startStack({ redis: SYNCED });
 });
 afterAll(() => stack?.stop());
 

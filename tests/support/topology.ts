@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Redis } from "ioredis";
-import { freePort } from "./redis.ts";
+import { freePort, SYNCED } from "./redis.ts";
 import { until } from "./stack.ts";
 
 export type Node = {
@@ -28,7 +28,7 @@ async function startNode(dir: string, settings: Record<string, string>): Promise
   const own = join(dir, String(port));
   mkdirSync(own, { recursive: true });
   const all: Record<string, string> = {
-    ...{ bind: "127.0.0.1", dir: own, appendonly: "yes", appendfsync: "everysec", save: "", daemonize: "no" },
+    ...{ bind: "127.0.0.1", dir: own, appendonly: "yes", ...SYNCED, save: "", daemonize: "no" },
     ...{ "maxmemory-policy": "noeviction", "hash-max-listpack-value": "1024" },
     ...settings,
   };
