@@ -1,10 +1,9 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { SYNCED } from "./support/redis.ts";
 import { type Stack, startStack, until } from "./support/stack.ts";
 
 let stack: Stack;
 beforeAll(async () => {
-  stack = await startStack({ redis: SYNCED });
+  stack = await startStack();
 });
 afterAll(() => stack?.stop());
 

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { existsSync, readdirSync } from "node:fs";
 import { connect } from "node:net";
 import { parseHead } from "../shared/jobs.ts";
-import { freePort, SYNCED } from "./support/redis.ts";
+import { freePort } from "./support/redis.ts";
 import { type Stack, startStack, until } from "./support/stack.ts";
 
 let stack: Stack;
@@ -10,7 +10,6 @@ let stack: Stack;
 let other: string;
 beforeAll(async () => {
   stack = await startStack({
-    redis: SYNCED,
     env: { RESULT_INLINE_BYTES: "1KiB", EVENTS_HEARTBEAT: "300ms", GATEWAY_URL: "" },
     operation: { accepts: ["application/json", "text/csv", "image/png", "text/html"] },
   });

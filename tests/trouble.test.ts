@@ -6,7 +6,7 @@ import { createServer, connect as dial } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { redisAddress, tellAway } from "../shared/away.ts";
-import { freePort, SYNCED, startRedis, type TestRedis } from "./support/redis.ts";
+import { freePort, startRedis, type TestRedis } from "./support/redis.ts";
 import { type Stack, type StackOptions, startProcess, startStack, until } from "./support/stack.ts";
 
 let stack: Stack;
@@ -58,7 +58,7 @@ test("an idle lane takes again after Redis was away", async () => {
 }, 60_000);
 
 test("three outages of Redis, each longer than the lease, under a long call: it is made once, and is no poison", async () => {
-  await start({ workers: 2, env: { LEASE: "2s" }, redis: SYNCED });
+  await start({ workers: 2, env: { LEASE: "2s" } });
   const id = idOf(await submitted({ sleep: 16_000 }));
   await started(id);
   for (const how of ["killed", "silent", "killed"]) {
@@ -75,7 +75,7 @@ test("three outages of Redis, each longer than the lease, under a long call: it 
 }, 90_000);
 
 test("a call that ends while Redis is away for longer than the lease keeps its result", async () => {
-  await start({ workers: 2, env: { LEASE: "2s" }, redis: SYNCED });
+  await start({ workers: 2, env: { LEASE: "2s" } });
   const id = idOf(await submitted({ sleep: 1_500, answer: { kept: true } }));
   await started(id);
   await stack.redis.kill9();
@@ -182,7 +182,7 @@ test("MISCONF: a disk that cannot be written is 503, never a hang, and running c
 }, 60_000);
 
 test("LOADING: 503 until Redis has read its file, never 404", async () => {
-  await start({ redis: { "key-load-delay": "250", ...SYNCED } });
+  await start({ redis: { "key-load-delay": "250" } });
   const id = idOf(await submitted({ answer: 7 }));
   await stack.ended(id);
   const { client } = stack.redis;
@@ -209,8 +209,8 @@ test("LOADING: 503 until Redis has read its file, never 404", async () => {
 }, 60_000);
 
 test("maxmemory: submits refused from 80 %, takes stop at 90 %, running jobs finish even above 100 %, beats go on", async () => {
-  // always: else what waits behind a slow fsync is memory in use that does not count towards maxmemory, and comes and goes
-  await start({ redis: { maxmemory: "40mb", ...SYNCED }, operation: { slots: 2 } });
+  // SYNCED, too: else what waits behind a slow fsync is memory in use that does not count towards maxmemory, and comes and goes
+  await start({ redis: { maxmemory: "40mb" }, operation: { slots: 2 } });
   const { client } = stack.redis;
   const used = async () => Number(/used_memory:(\d+)/.exec(await client.info("memory"))?.[1]) / (40 * 1024 * 1024);
   let piece = 0;
@@ -262,7 +262,7 @@ test("another major of the protocol is refused with what to do; two minors work 
 }, 60_000);
 
 test("SIGTERM ends a worker although Redis is away, and its job runs again elsewhere", async () => {
-  await start({ env: { DRAIN_TIMEOUT: "500ms", LEASE: "2s" }, redis: SYNCED });
+  await start({ env: { DRAIN_TIMEOUT: "500ms", LEASE: "2s" } });
   const id = idOf(await submitted({ sleep: 60_000 }));
   await started(id);
   await stack.redis.kill9();

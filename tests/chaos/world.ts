@@ -1,9 +1,9 @@
 /** Everything that a chaos run breaks: Redis, proxies, gateways, workers, the microservice. Real processes, loopback only. */
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Redis } from "ioredis";
-import { freePort, startRedis, type TestRedis } from "../support/redis.ts";
+import { freePort, memoryDir, startRedis, type TestRedis } from "../support/redis.ts";
 import { type Process, startProcess, until } from "../support/stack.ts";
 import { startCluster, startSentinel } from "../support/topology.ts";
 import { type LossyProxy, startLossyProxy } from "./proxy.ts";
@@ -84,8 +84,7 @@ export async function startWorld(
   random: () => number,
 ): Promise<World> {
   const dir = mkdtempSync(join(tmpdir(), "longhaul-chaos-"));
-  const memory = durability !== "always" && existsSync("/dev/shm");
-  const data = memory ? mkdtempSync("/dev/shm/longhaul-chaos-") : join(dir, "redis");
+  const data = durability === "always" ? join(dir, "redis") : memoryDir("longhaul-chaos-");
   mkdirSync(data, { recursive: true });
   const [{ redis, url: direct, port: redisPort, look }, service] = await Promise.all([
     startRedisOf(kind, data, durability),

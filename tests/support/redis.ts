@@ -1,4 +1,4 @@
-/** A real redis-server of the test's own, on a free port, with append-only persistence in a temporary folder. */
+/** A real redis-server of the test's own, on a free port, with append-only persistence in a temporary folder (in memory). */
 import { existsSync, mkdtempSync, rmSync, statfsSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -27,17 +27,16 @@ export async function freePort(): Promise<number> {
 }
 
 /**
- * For tests that kill Redis and look for what it had acknowledged. With everysec it answers before it has written while
- * an fsync is under way, so that on a busy disk kill -9 alone loses up to 2 s (docs/reliability.md): these tests would
- * judge the disk, and not this code. For the same reason their file is in memory, where there is room for it.
+ * How the tests' Redis syncs its file. With everysec it answers before it has written while an fsync is under way, so that
+ * on a busy disk kill -9 alone loses up to 2 s (docs/reliability.md): tests that kill it would judge the disk, and not this code.
  */
 export const SYNCED = { appendfsync: "always" };
 
-function inMemory(): string {
+/** A new folder in memory, where syncing costs next to nothing; where there is no room for one, on the disk. */
+export function memoryDir(prefix: string): string {
   const shm = "/dev/shm";
-  if (!existsSync(shm)) return tmpdir();
-  const { bavail, bsize } = statfsSync(shm);
-  return bavail * bsize > 512 * 1024 ** 2 ? shm : tmpdir();
+  const free = existsSync(shm) ? statfsSync(shm) : { bavail: 0, bsize: 0 };
+  return mkdtempSync(join(free.bavail * free.bsize > 512 * 1024 ** 2 ? shm : tmpdir(), prefix));
 }
 
 export type TestRedis = {
@@ -58,14 +57,14 @@ export type TestRedis = {
  * @param at       its port, where the test has told it to others already
  */
 export async function startRedis(options: Record<string, string> = {}, at?: number): Promise<TestRedis> {
-  const dir = mkdtempSync(join(options.appendfsync === "always" ? inMemory() : tmpdir(), "longhaul-redis-"));
+  const dir = memoryDir("longhaul-redis-");
   const port = at ?? (await freePort());
   const settings: Record<string, string> = {
     port: String(port),
     bind: "127.0.0.1",
     dir,
     appendonly: "yes",
-    appendfsync: "everysec",
+    ...SYNCED,
     save: "",
     "maxmemory-policy": "noeviction",
     "hash-max-listpack-value": "1024",

@@ -1,9 +1,8 @@
 /** Sentinel and Cluster from real redis-servers on loopback. */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Redis } from "ioredis";
-import { freePort, SYNCED } from "./redis.ts";
+import { freePort, memoryDir, SYNCED } from "./redis.ts";
 import { until } from "./stack.ts";
 
 export type Node = {
@@ -65,7 +64,7 @@ async function stopAll(dir: string, nodes: Node[]): Promise<void> {
 
 /** Three masters, no replicas: a killed one is away until it is started again. */
 export async function startCluster(): Promise<Topology> {
-  const dir = mkdtempSync(join(tmpdir(), "longhaul-cluster-"));
+  const dir = memoryDir("longhaul-cluster-");
   const ports: number[] = [];
   const buses: number[] = []; // a fixed distance from the ports would lie where outgoing connections have theirs
   for (let i = 0; i < 3; i++) {
@@ -107,7 +106,7 @@ export async function startCluster(): Promise<Topology> {
 
 /** A master, two replicas and three sentinels that agree by two, after a second of silence. */
 export async function startSentinel(): Promise<Topology> {
-  const dir = mkdtempSync(join(tmpdir(), "longhaul-sentinel-"));
+  const dir = memoryDir("longhaul-sentinel-");
   const ports: number[] = [];
   for (let i = 0; i < 6; i++) ports.push(await freePort());
   // Without the first two a master whose replicas are still copying goes on accepting, and the next failover then
