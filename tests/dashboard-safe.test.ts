@@ -179,6 +179,32 @@ test("axe finds nothing serious on the sign-in, in a question and in a notice", 
   await seen.close();
 });
 
+test("who searches goes on typing where he was; who clears, or goes to another panel, starts at its title", async () => {
+  const seen = await visit(browser, stack.dashboardUrl, "#/jobs", KEYS.admin);
+  const { page } = seen;
+  const focus = () => page.evaluate(() => document.activeElement?.id);
+  const at = (id: string) => page.waitForFunction((wanted) => document.activeElement?.id === wanted, id);
+  await page.locator("#q").fill("no such");
+  await page.keyboard.press("Enter");
+  await page.getByText("No job matches.").waitFor();
+  expect(await focus()).toBe("q");
+  await page.keyboard.type(" thing");
+  expect(await page.locator("#q").inputValue()).toBe("no such thing");
+  await page.getByRole("button", { name: "Search" }).click();
+  await page.waitForURL(/thing/);
+  await at("search");
+  await page.getByRole("button", { name: "failed" }).first().click();
+  await page.waitForURL(/state=failed/);
+  expect(await page.evaluate(() => document.activeElement?.textContent)).toBe("failed");
+  await page.getByRole("link", { name: "Clear" }).click();
+  await at("title");
+  expect(await page.locator("#q").inputValue()).toBe("");
+  await page.getByRole("link", { name: /^Workers/ }).click();
+  await at("title");
+  expect(await page.locator("h1").textContent()).toBe("Workers");
+  await seen.close();
+});
+
 test("by keyboard alone: skip the navigation, choose a job, act, confirm", async () => {
   const id = await stack.submit({ status: 400, detail: "no" }, "/work?tags=keys", KEY);
   const record = async () =>

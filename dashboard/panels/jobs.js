@@ -58,7 +58,7 @@ function Filters({ state }) {
     </select>
     <label class="hidden" for="tag">Tag</label>
     <input id="tag" name="tag" type="search" placeholder="tag" size="10" defaultValue=${tag ?? ""} />
-    <button>Search</button>
+    <button id="search">Search</button>
     ${(service || status || tag || q || older) && html`<a href="#/jobs">Clear</a>`}
   </form>`;
 }
