@@ -162,12 +162,13 @@ rmSync(dir, { recursive: true, force: true });
 
 const at = (name: string, field: keyof Figures) => (results.get(name) ?? []).map((f) => f[field]);
 /**
- * Each round's own ratio to BullMQ: where the machine's speed drifts, it takes both with it. Where it changes within a round
- * the ratio of the medians is the steadier one, so both are told.
+ * Longhaul's figures beside another's: each round's own ratio, for where the machine's speed drifts it takes both with it; and
+ * the ratio of the medians, the steadier one where it changes within a round.
  */
-const ratios = (field: keyof Figures) =>
-  at(longhaul.name, field).map((ours, n) => ours / (at(bullmq.name, field)[n] as number));
-const ratioOfMedians = (field: keyof Figures) => median(at(longhaul.name, field)) / median(at(bullmq.name, field));
+const beside = (field: keyof Figures, theirs: number[]) => {
+  const ours = at(longhaul.name, field);
+  return { each: ours.map((value, n) => value / (theirs[n] as number)), medians: median(ours) / median(theirs) };
+};
 const range = (list: number[], digits: number) =>
   list.length
     ? `${median(list).toFixed(digits)} (${Math.min(...list).toFixed(digits)}–${Math.max(...list).toFixed(digits)})`
@@ -191,7 +192,8 @@ console.log(
   `| | ${contenders.map((c) => c.name).join(" | ")} | ratio, a round | ratio of the medians | must · aim |\n|---|${"---|".repeat(contenders.length + 3)}`,
 );
 for (const [label, field, digits, goal] of ROWS) {
-  const ratio = values.only === "" ? `${range(ratios(field), 2)} × | ${ratioOfMedians(field).toFixed(2)} ×` : "– | –";
+  const { each, medians } = beside(field, at(bullmq.name, field));
+  const ratio = values.only === "" ? `${range(each, 2)} × | ${medians.toFixed(2)} ×` : "– | –";
   console.log(
     `| ${label} | ${contenders.map((c) => range(at(c.name, field), digits)).join(" | ")} | ${ratio} | ${goal} |`,
   );
@@ -203,20 +205,18 @@ const RQ_NAMES: Record<RqKind, [name: string, goal: string]> = {
 };
 for (const kind of RQ_KINDS) {
   if (rq[kind].length === 0) continue;
-  const drains = at(longhaul.name, "drain");
-  const times = median(drains.map((ours, n) => ours / (rq[kind][n] as number)));
+  const { each, medians } = beside("drain", rq[kind]);
   const [name, goal] = RQ_NAMES[kind];
-  const medians = median(drains) / median(rq[kind]);
-  console.log(
-    `| drain of ${name}, /s | ${range(rq[kind], 0)} | | | ${times.toFixed(0)} × | ${medians.toFixed(0)} × | ${goal} |`,
-  );
+  const times = `${median(each).toFixed(0)} × | ${medians.toFixed(0)} ×`;
+  console.log(`| drain of ${name}, /s | ${range(rq[kind], 0)} | | | ${times} | ${goal} |`);
 }
 /** A row of a limit, and how much of it Longhaul reaches in what is compared with it. */
 function limit(name: string, of: (b: Limits) => number, what: keyof Figures, digits: number, goal = "") {
-  const ours = at(longhaul.name, what);
-  const shares = ours.map((value, n) => (100 * value) / of(bounds[n] as Limits));
-  const medians = (100 * median(ours)) / median(bounds.map(of));
-  const cells = `${range(bounds.map(of), digits)} | | | ${what} is ${range(shares, 0)} % of it | ${medians.toFixed(0)} %`;
+  const theirs = bounds.map(of);
+  const { each, medians } = beside(what, theirs);
+  const shares = each.map((ratio) => 100 * ratio);
+  const share = shares.length ? `${what} is ${range(shares, 0)} % of it | ${(100 * medians).toFixed(0)} %` : "– | –";
+  const cells = `${range(theirs, digits)} | | | ${share}`;
   console.log(`| limit: ${name} | ${cells} | ${goal} |`);
 }
 limit("hono no-op POST, /s", (b) => b.post, "submit", 0);
