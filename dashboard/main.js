@@ -48,19 +48,18 @@ window.addEventListener("hashchange", () => {
   const route = parse(location.hash);
   store.set({ route, dialog: undefined });
   if (entered) arrive();
-  // both after the page is drawn anew
-  if (route.panel === before.panel && route.id === before.id) return queueMicrotask(() => stay(focused));
-  window.scrollTo(0, 0);
-  // who reads by ear or by key starts at the new panel's title
-  queueMicrotask(() => document.getElementById("title")?.focus({ preventScroll: true }));
+  // A filter changes what is listed, not where one is: who typed it can go on typing, though its form is drawn anew.
+  const stays = route.panel === before.panel && route.id === before.id;
+  if (!stays) window.scrollTo(0, 0);
+  // once it is drawn
+  queueMicrotask(() => {
+    if (stays && document.activeElement !== document.body) return;
+    // who reads by ear or by key starts at the new panel's title
+    const field = (stays && document.getElementById(focused)) || document.getElementById("title");
+    field?.focus({ preventScroll: true });
+    field?.setSelectionRange?.(-1, -1); // at its end
+  });
 });
-/** A filter changes what is listed, not where one is: who typed it can go on typing, though its form was drawn anew. */
-function stay(focused) {
-  if (document.activeElement !== document.body) return;
-  const field = document.getElementById(focused || "title");
-  field?.focus({ preventScroll: true });
-  field?.setSelectionRange?.(-1, -1); // at its end
-}
 document.addEventListener("visibilitychange", () => {
   const { route } = store.get();
   if (entered) follow(route.panel === "job" ? route.id : undefined);
