@@ -1,10 +1,9 @@
 /**
  * One HTTP call to a microservice → one outcome (contract.md §4). It never retries, and knows nothing of Redis.
  *
- * Plain fetch, not ofetch: 24 µs a call against 30–33, and ofetch turns a truncated or empty answer into a success.
  * What the two runtimes throw was measured with real sockets (Bun 1.4.5, Deno 2.9.6); tests/call.test.ts repeats it.
  */
-import { Buffer } from "node:buffer"; // no global in Deno
+import type { Abort } from "./abort.ts";
 import {
   acceptHeader,
   checkedJson,
@@ -17,6 +16,8 @@ import {
   short,
 } from "./answer.ts";
 import type { JobError, JobErrorCode } from "./faults.ts";
+import type { Head } from "./http1.ts";
+import { post } from "./transport.ts";
 
 export type CallRequest = {
   /** for the sentences of errors: "ifcconvert answered 404: …" */
@@ -29,7 +30,7 @@ export type CallRequest = {
   /** > 0, from now to the last byte of the answer; any length, 30 d included */
   timeoutMs: number;
   /** cancel or hand-back: closes the connection, so that the microservice sees it. The call's own limits abort it too */
-  abort: AbortController;
+  abort: Abort;
   // Types kept as bytes: "model/gltf-binary", "image/*", "*/*". JSON is accepted always, and always checked
   accepts: string[];
   /** of the decoded answer */
@@ -53,23 +54,12 @@ export type Outcome =
   | { kind: "reset"; error: JobError }
   /** surely not delivered: not an attempt, the lane parks */
   | { kind: "refused"; error: JobError }
-  /** request.signal */
+  /** request.abort */
   | { kind: "aborted" };
 
 const RETRYABLE = new Set([408, 425, 429, 502, 503, 504]);
 /** enough for any reason; the rest of an error's body is not read */
 const MAX_DETAIL_BYTES = 65_536;
-
-/**
- * Bun's own cut of a silent call (300–360 s) is off, and `keepalive: false` gives a new socket; a header
- * `Connection: close` would not, it goes out on a pooled one.
- * Deno sends a POST again, untold, when a pooled socket closes under it: there every call has a new one.
- */
-type Runtime = RequestInit & { timeout?: false; client?: unknown };
-type DenoClient = { createHttpClient(options: { poolMaxIdlePerHost: number }): unknown };
-const deno = (globalThis as { Deno?: DenoClient }).Deno;
-const pooled: Runtime = deno ? { client: deno.createHttpClient({ poolMaxIdlePerHost: 0 }) } : { timeout: false };
-const fresh: Runtime = deno ? pooled : { timeout: false, keepalive: false };
 
 const fault = (code: JobErrorCode, message: string, retryable: boolean, status?: number): JobError =>
   status === undefined ? { code, message, retryable } : { code, message, http_status: status, retryable };
@@ -84,54 +74,56 @@ const UNWANTED = new Error("the rest is not wanted");
 /** Makes the call. Never throws; on every outcome the answer's body is read to its end or its connection closed. */
 export async function call(request: CallRequest): Promise<Outcome> {
   const { service, abort } = request;
-  const { signal } = abort;
-  if (signal.aborted) return { kind: "aborted" };
+  if (abort.aborted) return { kind: "aborted" };
   const began = performance.now();
   const since = () => Math.round(performance.now() - began);
-  // Why it was closed stands in the signal's reason: one controller a call, measured against two and a listener.
-  const aborted = () => signal.aborted && signal.reason !== LATE && signal.reason !== UNWANTED;
+  const aborted = () => abort.aborted && abort.reason !== LATE && abort.reason !== UNWANTED;
   const stopTimer = after(request.timeoutMs, () => abort.abort(LATE));
-  let response: Response | undefined;
+  let head: Head | undefined;
+  let as: "json" | "bytes" | undefined;
+  let type = "";
+  let firstByteMs = 0;
   let readAll = false;
   try {
     request.headers["content-type"] = "application/json";
     request.headers.accept = acceptHeader(request.accepts);
-    response = await fetch(request.url, {
-      method: "POST", // never PUT or GET: Bun sends those again on a socket that closed
+    const { bytes, complete } = await post({
+      url: request.url,
       body: request.body,
       headers: request.headers,
-      redirect: "manual",
-      signal,
-      ...(request.freshConnection ? fresh : pooled),
+      abort,
+      fresh: request.freshConnection,
+      onHead(came) {
+        head = came;
+        firstByteMs = since();
+        type = came.header("content-type") ?? "";
+        as = came.status >= 200 && came.status < 300 ? keptAs(type, request.accepts) : undefined;
+        return { cap: as ? request.maxResultBytes : MAX_DETAIL_BYTES, whole: as !== undefined };
+      },
     });
-    const firstByteMs = since();
-    const type = response.headers.get("content-type") ?? "";
-    const as = response.status >= 200 && response.status < 300 ? keptAs(type, request.accepts) : undefined;
-    const cap = as ? request.maxResultBytes : MAX_DETAIL_BYTES;
-    // Mostly an answer tells its length, and is read at once.
-    const known = as !== undefined && lengthOf(response) <= cap;
-    const answer = known
-      ? { bytes: await response.bytes(), complete: true }
-      : await read(response, cap, as !== undefined);
-    readAll = answer.complete;
-    if (as === undefined) return aborted() ? { kind: "aborted" } : notKept(request, response, answer.bytes);
-    if (!answer.complete) {
+    readAll = complete;
+    const answer = head as unknown as Head;
+    if (as === undefined) return aborted() ? { kind: "aborted" } : notKept(request, answer, type, bytes);
+    if (!complete) {
       const message = `${service} answered more than ${request.maxResultBytes} bytes (MAX_RESULT_BYTES)`;
-      return failed("result_too_large", message, response.status);
+      return failed("result_too_large", message, answer.status);
     }
     const timing = { firstByteMs, lastByteMs: since() };
     if (as === "bytes") {
-      return { kind: "finished", result: answer.bytes, type: type || "application/octet-stream", timing };
+      return { kind: "finished", result: bytes, type: type || "application/octet-stream", timing };
     }
-    const json = checkedJson(answer.bytes);
-    if ("fault" in json) return badAnswer(service, response.status, json.fault, excerpt(answer.bytes, type));
+    const json = checkedJson(bytes);
+    if ("fault" in json) return badAnswer(service, answer.status, json.fault, excerpt(bytes, type));
     const plain = type === "" || type === "application/json" || essence(type) === "application/json";
     return { kind: "finished", result: json.text, type: plain ? "" : type, timing };
   } catch (error) {
     if (aborted()) return { kind: "aborted" };
-    if (signal.reason === LATE)
-      return failed("timeout", `${service} did not finish within ${request.timeoutMs} ms`, response?.status);
-    return response ? cutShort(service, response, error) : noAnswer(request, error);
+    if (abort.reason === LATE)
+      return failed("timeout", `${service} did not finish within ${request.timeoutMs} ms`, head?.status);
+    if (!head) return noAnswer(request, error);
+    if (codeOf(error) === "ERR_ENCODING")
+      return badAnswer(service, head.status, `with ${(error as Error).message}`, "");
+    return cutShort(service, head, error);
   } finally {
     stopTimer();
     if (!readAll) abort.abort(UNWANTED); // closes the socket under a body that is not wanted
@@ -182,61 +174,24 @@ export function after(ms: number, run: () => void): () => void {
   return () => limits.delete(limit);
 }
 
-/** Bytes of an answer's body; NaN when it does not tell: the length says nothing of a body that is decoded or chunked. */
-function lengthOf({ headers }: Response): number {
-  const length = headers.get("content-length");
-  if (length === null || headers.has("content-encoding") || headers.has("transfer-encoding")) return Number.NaN;
-  return Number(length);
-}
-
-/**
- * Reads at most `cap` bytes.
- * @param strict  the answer itself is wanted: a failure to read rejects. Otherwise only the service's reason
- *                is wanted, and half a reason is better than none
- */
-async function read(
-  response: Response,
-  cap: number,
-  strict: boolean,
-): Promise<{ bytes: Uint8Array; complete: boolean }> {
-  if (strict && lengthOf(response) > cap) return { bytes: new Uint8Array(0), complete: false };
-  if (!response.body) return { bytes: new Uint8Array(0), complete: true };
-  const parts: Uint8Array[] = [];
-  let size = 0;
-  try {
-    for await (const part of response.body) {
-      parts.push(part);
-      size += part.byteLength;
-      if (size > cap)
-        return { bytes: strict ? new Uint8Array(0) : Buffer.concat(parts).subarray(0, cap), complete: false };
-    }
-  } catch (error) {
-    if (strict) throw error;
-    return { bytes: Buffer.concat(parts), complete: false };
-  }
-  return { bytes: Buffer.concat(parts), complete: true };
-}
-
 /** An answer that is no result: of another status than 2xx, or of a type that nobody asked for. */
-function notKept(request: CallRequest, response: Response, bytes: Uint8Array): Outcome {
+function notKept(request: CallRequest, { status, header }: Head, type: string, bytes: Uint8Array): Outcome {
   const { service } = request;
-  const { status, headers } = response;
-  const type = headers.get("content-type") ?? "";
   if (status < 300) {
     const what = status < 200 ? "" : `with ${essence(type)} instead of ${acceptHeader(request.accepts)}`;
     return badAnswer(service, status, what, excerpt(bytes, type));
   }
   const redirect = status < 400;
   const reason = redirect
-    ? `a redirect to ${short(headers.get("location") ?? "nowhere", MAX_EXCERPT_CHARS)}`
+    ? `a redirect to ${short(header("location") ?? "nowhere", MAX_EXCERPT_CHARS)}`
     : detail(bytes, type);
   const asked = isNoRoute(status, reason) ? ` to POST ${placeOf(request.url)}` : "";
   const message = `${service} answered ${status}${asked}${reason && `: ${reason}`}`;
   const code = redirect ? "redirect" : "http_error";
-  const wish = headers.get("x-job-retry")?.trim().toLowerCase();
+  const wish = header("x-job-retry")?.trim().toLowerCase();
   const again = wish === "yes" || (wish !== "no" && (RETRYABLE.has(status) || (status === 500 && request.retry500)));
   if (!again) return failed(code, message, status);
-  const retryAfterMs = parsedRetryAfter(headers.get("retry-after"));
+  const retryAfterMs = parsedRetryAfter(header("retry-after"));
   const error = fault(code, message, true, status);
   return retryAfterMs === undefined ? { kind: "retry", error } : { kind: "retry", error, retryAfterMs };
 }
@@ -262,9 +217,9 @@ const badAnswer = (service: string, status: number, what: string, told: string):
  * decoded: the runtimes do not tell these apart (Bun ECONNRESET, ZlibError; Deno "error reading a body").
  * An answer with neither length nor chunks ends with its connection, so its cut shows only if it is JSON.
  */
-const cutShort = (service: string, response: Response, error: unknown): Outcome => {
-  const message = `${service} answered ${response.status}, but the answer ended before it was complete (${codeOf(error)})`;
-  return { kind: "retry", error: fault("cut_short", message, true, response.status) };
+const cutShort = (service: string, { status }: Head, error: unknown): Outcome => {
+  const message = `${service} answered ${status}, but the answer ended before it was complete (${codeOf(error)})`;
+  return { kind: "retry", error: fault("cut_short", message, true, status) };
 };
 
 /** Bun: `code`, Node's names and some of its own. Deno: no code, hyper's words in the cause. */
@@ -278,14 +233,17 @@ const UNSENT =
   /^(?:ECONNREFUSED|ConnectionRefused|ENOTFOUND|EAI_|DNS|E(?:HOST|NET)(?:UNREACH|DOWN)|EADDRNOTAVAIL|E[MN]FILE|FailedToOpenSocket|TLSHandshakeFailed|[A-Z_]*(?:CERT|CRL|UNABLE_TO)[A-Z_]*$)|client error \(Connect\)/;
 /** Something answered, but not HTTP. */
 const NOT_HTTP =
-  /^(?:Malformed|Invalid(?:HTTP|Content)|Unrequested|UnexpectedData|ResponseHeadersTooLarge|UnsupportedTransferEncoding)|\bparsed$|message head is too large/;
+  /^(?:HPE_|Malformed|Invalid(?:HTTP|Content)|Unrequested|UnexpectedData|ResponseHeadersTooLarge|UnsupportedTransferEncoding)|\bparsed$|message head is too large/;
 /** The request could not be made at all: a fault of the job or of the registry, not of the microservice. */
 const UNSENDABLE = /^ERR_INVALID|invalid (?:url|header)|has invalid value|are blocked$/i;
 
 function noAnswer({ service, url }: CallRequest, error: unknown): Outcome {
   const code = codeOf(error);
-  // Bun says ETIMEDOUT of a connection attempt; of a live connection it would be a reset.
-  const unsent = UNSENT.test(code) || (code === "ETIMEDOUT" && /unable to connect/i.test((error as Error).message));
+  // Bun's fetch says ETIMEDOUT of a connection attempt; of a live connection it would be a reset.
+  const unsent =
+    (error as { unsent?: true }).unsent === true ||
+    UNSENT.test(code) ||
+    (code === "ETIMEDOUT" && /unable to connect/i.test((error as Error).message));
   const reason = short(code.replace(/^.*client error \((?:Connect|SendRequest)\): /s, ""), MAX_EXCERPT_CHARS);
   if (unsent) {
     const at = URL.canParse(url) ? ` at ${new URL(url).origin}` : "";

@@ -12,6 +12,7 @@
  *   the lease was lost and another took the job  the settle reads "lost", or reconcile sees the foreign token: dropped
  */
 import { setImmediate } from "node:timers";
+import { Abort } from "./abort.ts";
 import { backoffMs, call, type Outcome } from "./call.ts";
 import type { JobError } from "./faults.ts";
 import type { JobId, JobOptions, ServiceName } from "./jobs.ts";
@@ -181,7 +182,7 @@ export class Lane {
   }
 
   private start(job: Taken): void {
-    const run: Run = { job, started: Date.now(), abort: new AbortController() };
+    const run: Run = { job, started: Date.now(), abort: new Abort() };
     const earlier = this.running.get(job.id);
     if (earlier) this.drop(earlier, "it was taken again here");
     this.running.set(job.id, run);

@@ -32,6 +32,9 @@ const deno = bun ? undefined : globals.Deno;
 
 export const RUNTIME = bun ? `bun ${bun.version}` : deno ? `deno ${deno.version.deno}` : `node ${process.version}`;
 
+/** Whether the environment names a proxy for http://, which both runtimes' fetch goes by. */
+export const PROXIED = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"].some((name) => process.env[name]);
+
 /** Part of a file as a body; `end` is exclusive. Bun sends it from the kernel, without reading it. */
 export function fileBody(path: string, start: number, end: number): BodyInit {
   if (bun) return bun.file(path).slice(start, end);

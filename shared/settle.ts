@@ -3,6 +3,7 @@
  * It knows neither when a lane takes nor what else it holds.
  */
 import { Buffer } from "node:buffer";
+import type { Abort } from "./abort.ts";
 import { backoffMs, type Outcome } from "./call.ts";
 import type { JobError } from "./faults.ts";
 import type { JobOptions, WorkerId } from "./jobs.ts";
@@ -18,7 +19,7 @@ export type SettleSettings = {
 };
 
 /** An attempt in a lane's hands. */
-export type Run = { job: Taken; started: number; abort: AbortController; why?: "cancel" | "drain" | "lost" };
+export type Run = { job: Taken; started: number; abort: Abort; why?: "cancel" | "drain" | "lost" };
 
 type Answer = Extract<Outcome, { kind: "finished" }>;
 type Result = Answer["result"];

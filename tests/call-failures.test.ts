@@ -285,7 +285,7 @@ underBoth(({ runtime, client, call }: Rows) => {
     expect(server.connections).toBe(120);
     expect(await until(() => server.open.size === 0)).toBe(true);
   });
-});
+}, true);
 
 /** Made for this test: openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 36500 -subj /CN=test */
 const SELF_SIGNED = {

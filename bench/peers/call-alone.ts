@@ -2,6 +2,7 @@
  * The limit of working with a job's own call: its headers, its time limit, its cancel, its answer checked, but no queue.
  * What a worker of these packages could reach if Redis and its turns cost nothing. SERVICE_URL, JOBS, CONCURRENCY → calls a second.
  */
+import { Abort } from "../../shared/abort.ts";
 import { call } from "../../shared/call.ts";
 import { newJobId, type ServiceName } from "../../shared/jobs.ts";
 import type { Taken } from "../../shared/store/consume.ts";
@@ -21,7 +22,7 @@ const make = async () => {
     body,
     headers: headersOf(taken, {}, undefined),
     timeoutMs: 3_600_000,
-    abort: new AbortController(),
+    abort: new Abort(),
     accepts,
     maxResultBytes: 1e9,
     retry500: false,

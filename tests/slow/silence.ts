@@ -4,6 +4,7 @@
  * It calls from Bun and, where there is deno, from Deno at the same time; status 1 when one of them did not finish.
  */
 import { createServer } from "node:net";
+import { Abort } from "../../shared/abort.ts";
 import { call } from "../../shared/call.ts";
 
 const LIMIT_MS = 7_200_000;
@@ -15,7 +16,7 @@ async function silentCall(runtime: string, url: string): Promise<boolean> {
     body: "{}",
     headers: {},
     timeoutMs: LIMIT_MS,
-    abort: new AbortController(),
+    abort: new Abort(),
     accepts: [],
     maxResultBytes: 1_000,
     retry500: false,
