@@ -7,6 +7,7 @@ import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writ
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
+import { CALL_MUTANTS } from "./calls.ts";
 import { CLIENT_MUTANTS } from "./client.ts";
 import { MUTANTS, type Mutant } from "./list.ts";
 
@@ -81,7 +82,9 @@ async function judge(mutant: Mutant): Promise<boolean> {
   }
 }
 
-const chosen = [...MUTANTS, ...CLIENT_MUTANTS].filter((mutant) => !values.only || mutant.name.includes(values.only));
+const chosen = [...MUTANTS, ...CLIENT_MUTANTS, ...CALL_MUTANTS].filter(
+  (mutant) => !values.only || mutant.name.includes(values.only),
+);
 console.log(`mutants: ${chosen.length}`);
 const began = performance.now();
 let caught = 0;
