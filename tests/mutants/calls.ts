@@ -109,7 +109,7 @@ export const CALL_MUTANTS: Mutant[] = [
     file: "shared/transport.ts",
     from: "if (theirs && now - connection.first < SOON_MS)",
     to: "if (false)",
-    ...sockets("used again once at most"),
+    ...sockets("hardly used again"),
   },
   {
     name: "call: a message with a length beside chunks leaves its connection to another call",
