@@ -135,8 +135,6 @@ export const BUN_START = {
   /** The last compiler at ten times the usual count: for code that mostly waits it costs more than it gives. */
   BUN_JSC_thresholdForFTLOptimizeAfterWarmUp: "1000000",
   BUN_JSC_thresholdForFTLOptimizeSoon: "10000",
-  /** no thread that touches fresh pages of the heap ahead: on few cores it takes more from the others than it spares */
-  BUN_JSC_useWarmUpMarkedBlocks: "0",
   /** ms between two collections for their own sake: Bun's own second stops all work for 2 ms, each second */
   BUN_GC_TIMER_INTERVAL: "20000",
   /** ms before freed memory goes back to the system, which otherwise is busy with giving it out again */
