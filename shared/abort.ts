@@ -1,6 +1,6 @@
 /**
- * Ends a call before its time: a flag, a reason and one listener. An AbortController says no more, and costs a call
- * a twentieth of a worker's main thread (docs/performance.md).
+ * Ends a call before its time: a flag, a reason and one listener. An AbortController says no more, and costs a
+ * worker a seventh of its CPU where calls are short (docs/performance.md).
  */
 export class Abort {
   aborted = false;

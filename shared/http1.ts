@@ -266,7 +266,6 @@ export class Connection {
       this.parser.finish(); // an answer without a length ends here
       if (this.complete) this.finish();
     }
-    this.reusable = false;
     this.theirs = true;
     this.close();
   }

@@ -4,6 +4,7 @@ import { brotliCompressSync, deflateSync, gzipSync } from "node:zlib";
 import {
   CHUNKED,
   chunk,
+  chunked,
   errorOf,
   HEAD,
   messageOf,
@@ -15,16 +16,7 @@ import {
 } from "./fixtures/call-harness.ts";
 import { http, JSON_TYPE } from "./fixtures/raw-server.ts";
 
-underBoth(({ start, client, call }: Rows) => {
-  const chunked = (...parts: (string | Uint8Array)[]) =>
-    Buffer.concat(
-      parts.flatMap((part) => [
-        Buffer.from(`${Buffer.byteLength(part).toString(16)}\r\n`),
-        Buffer.from(part as string),
-        Buffer.from("\r\n"),
-      ]),
-    );
-
+underBoth(({ client, call }: Rows) => {
   describe("encodings", () => {
     test("a body that is decoded before its message has ended takes no other call along", async () => {
       const encoded = (type: string) => `${HEAD}Transfer-Encoding: chunked\r\nContent-Encoding: ${type}\r\n\r\n`;
@@ -110,13 +102,6 @@ underBoth(({ start, client, call }: Rows) => {
       const { url } = await says(`HTTP/1.1 ${status} Odd\r\nContent-Length: 0\r\n\r\n`);
       expect(errorOf(await call({ url, timeoutMs: 3_000 }))?.code).toBe("bad_answer");
     }
-  });
-
-  test("a proxy for all schemes gets the call", async () => {
-    const proxy = await says(http(200, '"by proxy"', JSON_TYPE));
-    const behind = start({ ALL_PROXY: new URL(proxy.url).origin });
-    expect(await behind.call({ url: "http://ifcconvert.invalid/run" })).toMatchObject({ result: '"by proxy"' });
-    behind.stop();
   });
 
   test("a million chunks of a byte are no million objects", async () => {

@@ -9,6 +9,7 @@ import {
   errorOf,
   HEAD,
   messageOf,
+  pour,
   type Rows,
   says,
   serve,
@@ -353,11 +354,7 @@ underBoth(({ client, call }: Rows) => {
       const zeros = gzipSync(Buffer.alloc(16 << 20));
       const endless = (socket: Socket) => {
         socket.write(CHUNKED);
-        const more = () => {
-          while (!socket.destroyed && socket.write(chunk("1".repeat(65_536))));
-        };
-        socket.on("drain", more);
-        more();
+        pour(socket, chunk("1".repeat(65_536)));
       };
       const bomb = await says(http(200, zeros, JSON_TYPE, "Content-Encoding: gzip"));
       const stream = await serve(endless);

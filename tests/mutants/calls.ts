@@ -1,9 +1,9 @@
 /** Ways to break a call: an answer that reaches the wrong job, a call that never ends, a POST that is sent twice. */
-import type { Mutant } from "./list.ts";
+import { by, type Mutant } from "./list.ts";
 
-const sockets = (name: string) => ({ check: ["tests/call-sockets.test.ts", "-t", name] });
+const sockets = (name: string) => by("call-sockets", name);
 
-const odd = (name: string) => ({ check: ["tests/call-odd.test.ts", "-t", name] });
+const odd = (name: string) => by("call-odd", name);
 
 export const CALL_MUTANTS: Mutant[] = [
   {
@@ -74,7 +74,7 @@ export const CALL_MUTANTS: Mutant[] = [
     file: "shared/http1.ts",
     from: "Object.assign(error, { unsent: true })",
     to: "Object.assign(error, { code: 'ECONNRESET' })",
-    check: ["tests/call-failures.test.ts", "-t", "a closed port"],
+    ...by("call-failures", "a closed port"),
   },
   {
     name: "call: a connection serves another call once its decoder has ended, though its answer has not",

@@ -1,7 +1,5 @@
 /** Ways to break what clients are promised: waits, events, results, batches, lists, callbacks, limits. */
-import type { Mutant } from "./list.ts";
-
-const by = (file: string, name = "") => ({ check: [`tests/${file}.test.ts`, ...(name ? ["-t", name] : [])] });
+import { by, type Mutant } from "./list.ts";
 
 export const CLIENT_MUTANTS: Mutant[] = [
   {

@@ -20,6 +20,9 @@ const alike = { check: ["tests/store-alike.test.ts"] };
 
 const prefetch = { check: ["tests/prefetch.test.ts"] };
 
+/** Judged by a file of tests, or by those of its tests whose names match. */
+export const by = (file: string, name = "") => ({ check: [`tests/${file}.test.ts`, ...(name ? ["-t", name] : [])] });
+
 export const MUTANTS: Mutant[] = [
   {
     name: "prefetch: a call for each job that is held, whatever the slots",
