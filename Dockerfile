@@ -20,7 +20,7 @@ RUN mkdir -p /uploads /output /examples /results && chown bun:bun /uploads /outp
 ENV NODE_ENV=production HOST=0.0.0.0 PORT=8000 RESULTS_DIR=/results
 # What suits gateway and worker (BUN_START in shared/runtime.ts).
 ENV BUN_CONFIG_MAX_HTTP_REQUESTS=65000 MIMALLOC_PURGE_DELAY=10000 MIMALLOC_PURGE_HOLES_MIN_INTERVAL=10000 \
-    BUN_GC_TIMER_INTERVAL=20000 \
+    BUN_GC_TIMER_INTERVAL=20000 BUN_JSC_useWarmUpMarkedBlocks=0 \
     BUN_JSC_thresholdForJITAfterWarmUp=100 BUN_JSC_thresholdForOptimizeAfterWarmUp=300 \
     BUN_JSC_thresholdForOptimizeAfterLongWarmUp=300 BUN_JSC_thresholdForOptimizeSoon=300 \
     BUN_JSC_thresholdForFTLOptimizeAfterWarmUp=1000000 BUN_JSC_thresholdForFTLOptimizeSoon=10000

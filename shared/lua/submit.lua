@@ -9,7 +9,7 @@
 --
 -- more may also hold idem and body: hashes of the Idempotency-Key and of what it stands for.
 --
--- reply, flat: place, word, of those jobs that are not "ok": accepted, now or by an earlier sending of the same id
+-- reply 0 = all are "ok": accepted, now or by an earlier sending of the same id; else flat: place, word, of those that are not
 --   "=<id>"      the Idempotency-Key stands for that job; nothing written
 --   "conflict"   the Idempotency-Key stands for another body; nothing written
 --   "full"       maxQueued reached; nothing written
@@ -73,4 +73,4 @@ if fresh > 0 then
   count('submitted', fresh)
 end
 write_tally()
-return odd
+return #odd > 0 and odd or 0 -- a number is answered from the connection's own buffer, a table is not

@@ -7,9 +7,10 @@ import { Fault } from "../faults.ts";
 import { FIELD, type JobId, type JobOptions, type ServiceName, serviceOf } from "../jobs.ts";
 import { root } from "../keys.ts";
 import { type Connection, type ScriptValue, script, wordsOf } from "../script.ts";
+import { Gathering } from "./gathering.ts";
 import { asFault, within } from "./redis.ts";
 
-const submitScript = script<{ maxQueued: "int"; idemTtl: "int" }, (number | string)[]>(
+const submitScript = script<{ maxQueued: "int"; idemTtl: "int" }, (number | string)[] | 0>(
   "submit",
   { maxQueued: "int", idemTtl: "int" },
   ["id", "kind", "payload"],
@@ -63,8 +64,10 @@ type Waiting = {
   reject: (error: unknown) => void;
 };
 
+type Queue = { waiting: Waiting[]; busy: boolean; gathering: Gathering };
+
 export class Producer {
-  private readonly queues = new Map<ServiceName, { waiting: Waiting[]; busy: boolean }>();
+  private readonly queues = new Map<ServiceName, Queue>();
 
   constructor(
     private readonly redis: Connection,
@@ -122,10 +125,11 @@ export class Producer {
   private enqueue(service: ServiceName, item: Waiting): void {
     let queue = this.queues.get(service);
     if (!queue) {
-      queue = { waiting: [], busy: false };
+      queue = { waiting: [], busy: false, gathering: new Gathering(BATCH_JOBS) };
       this.queues.set(service, queue);
     }
     queue.waiting.push(item);
+    queue.gathering.came(queue.waiting.length);
     if (queue.busy) return;
     queue.busy = true;
     // setImmediate, measured: a microtask gathers too little, a timer waits too long.
@@ -133,7 +137,7 @@ export class Producer {
   }
 
   /** Sends what waits, one call in flight a service, until nothing waits. */
-  private async flush(service: ServiceName, queue: { waiting: Waiting[]; busy: boolean }): Promise<void> {
+  private async flush(service: ServiceName, queue: Queue): Promise<void> {
     while (queue.waiting.length > 0) {
       let count = 0;
       for (let bytes = 0; count < Math.min(queue.waiting.length, BATCH_JOBS); count++) {
@@ -153,8 +157,8 @@ export class Producer {
         batch.forEach((item, i) => {
           this.answer(item, replies[i] as string);
         });
-        // Answers go out, and what has come in meanwhile goes with the next call.
-        await new Promise((next) => setImmediate(next));
+        // Answers go out, and what comes in meanwhile goes with the next call.
+        await queue.gathering.next(batch.length, queue.waiting.length);
       } catch (error) {
         const unsent = neverSent(error);
         for (const item of batch) {
@@ -172,7 +176,7 @@ export class Producer {
   async send(service: ServiceName, jobs: NewJob[]): Promise<string[]> {
     const { maxQueued, idempotencyTtlMs } = this.limits;
     const odd = await submitScript(this.redis, root(service), { maxQueued, idemTtl: idempotencyTtlMs }, groupsOf(jobs));
-    return wordsOf<string>(jobs.length, odd);
+    return wordsOf<string>(jobs.length, odd || []);
   }
 
   /** @returns see lua/cancel.lua */
