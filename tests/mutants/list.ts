@@ -20,10 +20,29 @@ const alike = { check: ["tests/store-alike.test.ts"] };
 
 const prefetch = { check: ["tests/prefetch.test.ts"] };
 
+const gathering = { file: "shared/store/gathering.ts", check: ["tests/gathering.test.ts"] };
+
 /** Judged by a file of tests, or by those of its tests whose names match. */
 export const by = (file: string, name = "") => ({ check: [`tests/${file}.test.ts`, ...(name ? ["-t", name] : [])] });
 
 export const MUTANTS: Mutant[] = [
+  { name: "gathering: however few were answered", from: "answered < LEAST_JOBS || ", to: "", ...gathering },
+  {
+    name: "gathering: for more than a call carries",
+    from: "Math.min(this.mostJobs, waiting + Math.ceil(answered * SHARE))",
+    to: "waiting + Math.ceil(answered * SHARE)",
+    ...gathering,
+  },
+  { name: "gathering: for ever", from: "setTimeout(done, this.mostMs)", to: "setTimeout(done, 1e8)", ...gathering },
+  { name: "gathering: also by a process that rests", from: "this.busy < BUSY", to: "this.busy < 0", ...gathering },
+  { name: "gathering: after one rest never again", from: "this.pause-- > 0", to: "this.pause > 0", ...gathering },
+  {
+    name: "submit does not tell what it did not take in",
+    file: "shared/lua/submit.lua",
+    from: "#odd > 0 and odd or 0",
+    to: "0",
+    ...by("store"),
+  },
   {
     name: "prefetch: a call for each job that is held, whatever the slots",
     file: "shared/prefetch.ts",
