@@ -67,6 +67,35 @@ export async function load(env: Record<string, string>, again = env.MODE === "pa
   return load(env, false);
 }
 
+/** A client that stays, so that its own code is warm when it is told to submit. */
+export type Submitter = { submit(jobs: number, first?: number): Promise<number>; stop(): void };
+
+/** @returns `submit` gives the ms that the jobs took after the `first` of them @throws Error  when they take longer than LOAD_MS, or the client ends */
+export function submitter(url: string): Submitter {
+  let told: (ms: number) => void = () => {};
+  const child = Bun.spawn([process.execPath, "bench/peers/load.ts"], {
+    cwd: ROOT,
+    env: { PATH: process.env.PATH ?? "", MODE: "orders", URL: url, BODY, CONCURRENCY: String(CONCURRENCY) },
+    stdout: "inherit",
+    stderr: "inherit",
+    ipc: (ms: number) => told(ms),
+  });
+  endsWithUs(child);
+  return {
+    submit: (jobs, first = 0) =>
+      new Promise((done, failed) => {
+        const late = setTimeout(() => failed(new Error(`the client did not end in ${LOAD_MS / 1_000} s`)), LOAD_MS);
+        void child.exited.then(() => failed(new Error("the client ended")));
+        told = (ms) => {
+          clearTimeout(late);
+          done(ms);
+        };
+        child.send([jobs, first]);
+      }),
+    stop: () => child.kill("SIGKILL"),
+  };
+}
+
 /** Starts a script and waits for a line that matches; without a pattern, it is run to its end by `output`. */
 export async function start(
   file: string,

@@ -13,10 +13,10 @@ import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { BUN_START } from "../shared/runtime.ts";
-import { bullmq, bullmqAsOurs, type Contender, floor, longhaul } from "./contenders.ts";
+import { bullmq, bullmqAsOurs, floor, longhaul } from "./contenders.ts";
 import { features } from "./features.ts";
-import { latenciesOf } from "./latency.ts";
-import { BODY, CONCURRENCY, cpuOf, freePort, load, median, quantile, ROOT, start, startRedis } from "./machine.ts";
+import { BODY, CONCURRENCY, freePort, load, median, ROOT, start } from "./machine.ts";
+import { type Figures, round, WARM } from "./round.ts";
 import { hasRq, RQ_KINDS, type RqKind, rqDrain } from "./rq.ts";
 import { scale } from "./scale.ts";
 
@@ -43,85 +43,14 @@ const [rounds, jobs, rate, seconds] = [values.rounds, values.jobs ?? 20_000, val
   Number,
 ) as [number, number, number, number];
 
-/** Jobs before the clock starts, of every contender: a compiler that warms up is not what is measured. */
-const WARM = 5_000;
-
-/** One round of one contender. Rates a second, memory in bytes a job, CPU of Redis in µs a job, latency in ms. */
-type Figures = {
-  submit: number;
-  drain: number;
-  cpu: number;
-  cpuSubmit: number;
-  cpuWork: number;
-  /** of worker, service and Redis together while they drain, µs a job; the kernel's handling of packets is in none of them */
-  cpuDrain: number;
-  queuedBytes: number;
-  finishedBytes: number;
-  p50: number;
-  p99: number;
-};
-
 const dir = mkdtempSync(join(tmpdir(), "longhaul-bench-"));
 const servicePort = await freePort();
 const serviceUrl = `http://127.0.0.1:${servicePort}`;
 const service = await start("bench/peers/noop-service.ts", { PORT: String(servicePort) }, /ready/);
 
-async function round(contender: Contender): Promise<Figures> {
-  const redis = await startRedis(contender.redis);
-  const port = await freePort();
-  const gateway = await contender.gateway(redis, port, dir);
-  const url = `http://127.0.0.1:${port}`;
-  await Bun.sleep(700);
-  await load({ MODE: "submit", URL: url, JOBS: String(WARM) }); // warm
-  const [memory0, cpu0] = [await redis.memory(), await redis.cpu()];
-  const { perSecond } = JSON.parse(await load({ MODE: "submit", URL: url, JOBS: String(jobs) })) as {
-    perSecond: number;
-  };
-  const [memory1, cpu1] = [await redis.memory(), await redis.cpu()];
-
-  const total = jobs + WARM;
-  const worker = await contender.worker(redis, serviceUrl, dir);
-  // The clock starts at the first finished jobs: starting a process is not draining.
-  let first = 0;
-  while (first < WARM) {
-    await Bun.sleep(2);
-    first = await contender.finished(redis);
-  }
-  const spent = async () =>
-    (await Promise.all([worker.pid, service.pid, redis.pid].map(cpuOf))).reduce((sum, seconds) => sum + seconds, 0);
-  const begun = performance.now();
-  const [cpu2, spent2] = [await redis.cpu(), await spent()];
-  let done = first;
-  while (done < total) {
-    await Bun.sleep(10);
-    done = await contender.finished(redis);
-  }
-  const drain = (total - first) / ((performance.now() - begun) / 1_000);
-  const [cpu3, spent3] = [await redis.cpu(), await spent()];
-  const memory2 = await redis.memory();
-
-  const latencies = await latenciesOf(contender, redis, url, rate, seconds);
-
-  await worker.stop();
-  await gateway.stop();
-  await redis.stop();
-  return {
-    submit: perSecond,
-    drain,
-    cpuSubmit: ((cpu1 - cpu0) * 1e6) / jobs,
-    cpuWork: ((cpu3 - cpu2) * 1e6) / (total - first),
-    cpuDrain: ((spent3 - spent2) * 1e6) / (total - first),
-    cpu: ((cpu1 - cpu0) * 1e6) / jobs + ((cpu3 - cpu2) * 1e6) / (total - first),
-    queuedBytes: (memory1 - memory0) / jobs,
-    finishedBytes: (memory2 - memory0) / total,
-    p50: quantile(latencies, 0.5),
-    p99: quantile(latencies, 0.99),
-  };
-}
-
 type Limits = { post: number; fetch: number; call: number; floor: Figures };
 
-async function limits(): Promise<Limits> {
+async function limits(floor: Figures): Promise<Limits> {
   const port = await freePort();
   const noop = await start("bench/peers/noop-gateway.ts", { PORT: String(port) }, /ready/);
   await load({ MODE: "submit", URL: `http://127.0.0.1:${port}`, JOBS: String(WARM) });
@@ -134,7 +63,7 @@ async function limits(): Promise<Limits> {
   const fetch = Number(await bare.output);
   const alone = await start("bench/peers/call-alone.ts", { ...env, ...BUN_START });
   const call = Number(await alone.output);
-  return { post: perSecond, fetch, call, floor: await round(floor) };
+  return { post: perSecond, fetch, call, floor };
 }
 
 const contenders = [longhaul, bullmq, bullmqAsOurs].filter((c) =>
@@ -145,16 +74,16 @@ const bounds: Limits[] = [];
 const rq: Record<RqKind, number[]> = { worker: [], fork: [], simple: [] };
 const withRq = values.only === "" && hasRq();
 for (let n = 1; n <= rounds; n++) {
-  // each round begins with another one, so that none always has the warmer machine
-  const order = contenders.map((_, i) => contenders[(i + n) % contenders.length] as Contender);
-  for (const contender of order) {
-    const figures = await round(contender);
-    results.get(contender.name)?.push(figures);
+  const told = await round([...contenders, floor], { jobs, rate, seconds }, { url: serviceUrl, pid: service.pid, dir });
+  contenders.forEach(({ name }, i) => {
+    const figures = told[i] as Figures;
+    results.get(name)?.push(figures);
+    const rates = `submit ${Math.round(figures.submit)}/s, drain ${Math.round(figures.drain)}/s`;
     console.log(
-      `round ${n} ${contender.name}: submit ${Math.round(figures.submit)}/s, drain ${Math.round(figures.drain)}/s, Redis ${figures.cpu.toFixed(1)} µs/job`,
+      `round ${n} ${name}: ${rates}, Redis ${figures.cpu.toFixed(1)} µs/job, p99 ${figures.p99.toFixed(2)} ms`,
     );
-  }
-  bounds.push(await limits());
+  });
+  bounds.push(await limits(told.at(-1) as Figures));
   if (withRq) for (const kind of RQ_KINDS) rq[kind].push(await rqDrain(kind, serviceUrl));
 }
 await service.stop();

@@ -1,18 +1,24 @@
 /** When the next submits go to Redis: at once while there is little to do, with those who ask again while there is much. */
-import { beforeEach, expect, test } from "bun:test";
+import { afterAll, beforeEach, describe, expect, spyOn, test } from "bun:test";
 import { setImmediate } from "node:timers/promises";
+import { newJobId, type ServiceName } from "../shared/jobs.ts";
+import type { Connection } from "../shared/script.ts";
 import { Gathering } from "../shared/store/gathering.ts";
+import { BATCH_BYTES, BATCH_JOBS, Producer } from "../shared/store/produce.ts";
+import { until } from "./support/stack.ts";
 
-/** The process's CPU time, as the test has it: of each wait all, or nothing. */
-let at: "work" | "rest";
-let asked = 0;
+/** ms of CPU of each wait: more than its own time, part of it, or none. */
+let at: (waitedMs: number) => number;
+const work = () => 1e9;
+let [asked, cpu, since] = [0, 0, 0];
 const used = () => {
-  const end = asked++ % 2 === 1;
-  return end && at === "work" ? 1e9 : 0;
+  if (asked++ % 2 === 0) since = performance.now();
+  else cpu += at(performance.now() - since);
+  return cpu;
 };
 let gathering: Gathering;
 beforeEach(() => {
-  [at, asked] = ["work", 0];
+  [at, asked, cpu] = [work, 0, 0];
   gathering = new Gathering(256, 60_000, used);
 });
 
@@ -54,41 +60,114 @@ test("nobody waits for more than one call carries", async () => {
   await next;
 });
 
-test("when nobody comes it goes after its time, and who comes later does not disturb the next", async () => {
-  gathering = new Gathering(256, 30, used);
+test("when nobody comes it goes after its time", async () => {
+  gathering = new Gathering(256, 300, used);
   const since = performance.now();
   await gathering.next(20, 0);
-  expect(performance.now() - since).toBeGreaterThan(28);
-  gathering.came(500);
-  expect((await waits(20, 0)).waits).toBe(true);
+  expect(performance.now() - since).toBeGreaterThan(290);
 });
+
+/** How many calls in a row are not waited for, and how many are, out of `calls`. */
+async function pattern(calls: number) {
+  let text = "";
+  for (let i = 0; i < calls; i++) {
+    const { waits: held, next } = await waits(20, 0);
+    text += held ? "w" : ".";
+    await Bun.sleep(2); // long against what it takes to look at the clock
+    gathering.came(10);
+    await next;
+  }
+  return text;
+}
 
 test("a process that rests while it waits stops waiting, and tries again after sixteen calls", async () => {
-  at = "rest";
-  let waited = 0;
-  for (; waited < 20; waited++) {
-    const { waits: held, next } = await waits(20, 0);
-    if (!held) break;
-    gathering.came(10);
-    await next;
-  }
-  expect([waited > 0, waited < 20]).toEqual([true, true]); // one wait at rest is no reason yet
-  let atOnce = 1;
-  for (; atOnce < 20; atOnce++) {
-    const { waits: held, next } = await waits(20, 0);
-    if (!held) continue;
-    gathering.came(10);
-    await next;
-    break;
-  }
-  expect(atOnce).toBe(16);
+  at = () => 0;
+  expect(await pattern(20)).toBe("w................w..");
 });
 
-test("a process that works while it waits goes on waiting", async () => {
-  for (let calls = 0; calls < 40; calls++) {
-    const { waits: held, next } = await waits(20, 0);
-    expect([calls, held]).toEqual([calls, true]);
-    gathering.came(10);
-    await next;
-  }
+test("at work for three quarters of the time is too little, for nine tenths it is not", async () => {
+  at = (ms) => 0.75 * ms;
+  expect(await pattern(3)).toBe("w..");
+  gathering = new Gathering(256, 60_000, used);
+  at = (ms) => 0.9 * ms;
+  expect(await pattern(20)).toBe("wwwwwwwwwwwwwwwwwwww");
+});
+
+test("who works again after a rest is waited for after the first try", async () => {
+  at = () => 0;
+  expect(await pattern(17)).toBe("w................");
+  at = work;
+  expect(await pattern(20)).toBe("wwwwwwwwwwwwwwwwwwww");
+});
+
+test("one wait at rest among many at work is no reason, and however much work was told once does not last", async () => {
+  expect(await pattern(30)).not.toContain(".");
+  // as long as the thirty before it, by the process's own clock
+  const { next } = await waits(20, 0);
+  at = () => 0;
+  gathering.came(10);
+  await next;
+  const text = await pattern(40);
+  expect([text.startsWith("w"), text.includes(".")]).toEqual([true, true]);
+});
+
+describe("in the producer", () => {
+  const LIMITS = { maxQueued: 0, idempotencyTtlMs: 1_000, failureTtlMs: 1_000 };
+  /** Redis, as far as a submit needs it; a call is answered when the test says so. */
+  const calls: { jobs: number; answer: () => void }[] = [];
+  const redis = {
+    lh_submit: (_root: string, _max: number, _ttl: number, ...values: string[]) =>
+      new Promise((done) => calls.push({ jobs: values.length / 3, answer: () => done(0) })),
+  } as unknown as Connection;
+  let producer: Producer;
+  const submit = (count: number, payload = "{}") =>
+    Array.from({ length: count }, () =>
+      producer.submit({ id: newJobId("noop" as ServiceName), operation: "noop", payload }),
+    );
+  const sent = async (count: number) => {
+    await until(async () => calls.length === count);
+    return calls[count - 1] as (typeof calls)[number];
+  };
+  const next = spyOn(Gathering.prototype, "next");
+  const came = spyOn(Gathering.prototype, "came");
+  beforeEach(() => {
+    calls.length = 0;
+    next.mockClear();
+    came.mockClear();
+    producer = new Producer(redis, LIMITS);
+  });
+  afterAll(() => {
+    next.mockRestore();
+    came.mockRestore();
+  });
+
+  test("it is told of each job that comes, and of each call that was answered", async () => {
+    const first = submit(20);
+    const call = await sent(1);
+    const second = submit(3);
+    expect(came.mock.calls.slice(-3)).toEqual([[1], [2], [3]]);
+    call.answer();
+    await Promise.all(first);
+    await until(async () => next.mock.calls.length === 1);
+    expect(next.mock.calls).toEqual([[20, 3]]);
+    const more = submit(7);
+    const { jobs, answer } = await sent(2);
+    expect(jobs).toBeGreaterThan(2); // those that waited, with those that came in time
+    answer();
+    if (jobs < 10) (await sent(3)).answer();
+    await Promise.all([...second, ...more]);
+  });
+
+  test("a call that left jobs behind, for their number or their bytes, is not waited after", async () => {
+    const many = submit(BATCH_JOBS + 30);
+    (await sent(1)).answer();
+    (await sent(2)).answer();
+    await Promise.all(many);
+    const large = submit(20, "x".repeat(BATCH_BYTES / 10));
+    (await sent(3)).answer();
+    (await sent(4)).answer();
+    await Promise.all(large);
+    await until(async () => next.mock.calls.length === 4);
+    expect(next.mock.calls.map(([answered]) => answered)).toEqual([0, 30, 0, 10]);
+  });
 });

@@ -1,6 +1,7 @@
 /**
  * The client of every contender, on bare sockets, so that it takes as little as may be of the cores that they need.
  * MODE=submit: JOBS posts over CONCURRENCY connections → {perSecond}.
+ * MODE=orders: the same whenever it is told [posts, posts before the clock starts] → the ms of those after.
  * MODE=pace: RATE posts a second for SECONDS → {sent: [[id, ms since 1970]…]}.
  */
 import type { Socket } from "bun";
@@ -50,6 +51,10 @@ class Client {
     });
   }
 
+  close(): void {
+    this.socket.end();
+  }
+
   private read(part: string): void {
     this.text += part;
     const head = this.text.indexOf("\r\n\r\n");
@@ -64,16 +69,30 @@ class Client {
   }
 }
 
-if (process.env.MODE === "submit") {
-  let left = Number(process.env.JOBS);
-  const start = performance.now();
+/** @param first  jobs before the clock starts; connections are made before, too @returns ms of the others */
+async function submit(jobs: number, first = 0): Promise<number> {
+  const clients = await Promise.all(Array.from({ length: Number(process.env.CONCURRENCY) }, () => Client.open()));
+  let [left, done] = [jobs, 0];
+  let start = performance.now();
   await Promise.all(
-    Array.from({ length: Number(process.env.CONCURRENCY) }, async () => {
-      const client = await Client.open();
-      while (left-- > 0) await client.post();
+    clients.map(async (client) => {
+      while (left-- > 0) {
+        await client.post();
+        if (++done === first) start = performance.now();
+      }
     }),
   );
-  console.log(JSON.stringify({ perSecond: Number(process.env.JOBS) / ((performance.now() - start) / 1_000) }));
+  const ms = performance.now() - start;
+  for (const client of clients) client.close();
+  return ms;
+}
+
+if (process.env.MODE === "orders") {
+  process.on("message", async ([jobs, first]: [number, number]) => process.send?.(await submit(jobs, first)));
+  await new Promise(() => {});
+} else if (process.env.MODE === "submit") {
+  const jobs = Number(process.env.JOBS);
+  console.log(JSON.stringify({ perSecond: jobs / ((await submit(jobs)) / 1_000) }));
 } else {
   const every = 1_000 / Number(process.env.RATE);
   const total = Number(process.env.RATE) * Number(process.env.SECONDS);

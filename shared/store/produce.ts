@@ -1,6 +1,6 @@
 /**
  * Verbs of those who want work done: submit, cancel, requeue.
- * Submits that arrive within one turn of the event loop travel in one script call (performance.md §2).
+ * Submits that come while a call is under way travel in the next one (performance.md §2, gathering.ts).
  */
 import { setImmediate } from "node:timers";
 import { Fault } from "../faults.ts";
@@ -144,6 +144,7 @@ export class Producer {
         bytes += (queue.waiting[count] as Waiting).job.payload.length;
         if (count > 0 && bytes > BATCH_BYTES) break;
       }
+      const gather = count < queue.waiting.length ? 0 : count;
       const batch = queue.waiting.splice(0, count);
       try {
         const call = this.send(
@@ -157,8 +158,6 @@ export class Producer {
         batch.forEach((item, i) => {
           this.answer(item, replies[i] as string);
         });
-        // Answers go out, and what comes in meanwhile goes with the next call.
-        await queue.gathering.next(batch.length, queue.waiting.length);
       } catch (error) {
         const unsent = neverSent(error);
         for (const item of batch) {
@@ -168,6 +167,8 @@ export class Producer {
         // Redis is away or silent: who waits behind this call gets its answer now, and is never sent.
         if (!isRefusal(error)) for (const item of queue.waiting.splice(0)) item.reject(this.failed(item, error));
       }
+      // Answers go out, and what comes in meanwhile goes with the next call.
+      await queue.gathering.next(gather, queue.waiting.length);
     }
     queue.busy = false;
   }

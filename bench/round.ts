@@ -1,0 +1,171 @@
+/**
+ * One round: all contenders are up, and take turns in slices. The speed of a shared machine changes by a half from one minute to
+ * the next; slices of some hundred milliseconds meet the same of it. Nobody but the one whose turn it is has work, and the workers
+ * that drain are stopped (SIGSTOP) between their turns; the clock and the CPU of a slice run while it is theirs alone.
+ */
+import type { Contender } from "./contenders.ts";
+import { latenciesOf } from "./latency.ts";
+import {
+  type BenchRedis,
+  type Child,
+  cpuOf,
+  freePort,
+  quantile,
+  type Submitter,
+  startRedis,
+  submitter,
+} from "./machine.ts";
+
+/** Jobs before the clock starts, of every contender: a compiler that warms up is not what is measured. */
+export const WARM = 5_000;
+const SLICES = 5;
+/** Seconds each, with connections that are new and a client that is cold: fewer. */
+const PACED_SLICES = 2;
+/** Jobs of a slice before its clock starts: caches are cold, and a worker has found its connections closed. */
+const RESUME = 500;
+/** ms between two slices, in which what was on its way comes to an end */
+const REST_MS = 100;
+
+/** What a contender did in one round. Rates a second, memory in bytes a job, CPU in µs a job, latency in ms. */
+export type Figures = {
+  submit: number;
+  drain: number;
+  /** of Redis, submit and work */
+  cpu: number;
+  cpuSubmit: number;
+  cpuWork: number;
+  /** of worker, service and Redis together while they drain; the kernel's handling of packets is in none of them */
+  cpuDrain: number;
+  queuedBytes: number;
+  finishedBytes: number;
+  p50: number;
+  p99: number;
+};
+
+export type Load = { jobs: number; rate: number; seconds: number };
+export type Service = { url: string; pid: number; dir: string };
+
+type Side = {
+  contender: Contender;
+  redis: BenchRedis;
+  gateway: Child;
+  url: string;
+  client: Submitter;
+  memory: number;
+  figures: Figures;
+};
+const NONE = { submit: 0, drain: 0, cpu: 0, cpuSubmit: 0, cpuWork: 0, cpuDrain: 0 };
+const nothing = (): Figures => ({ ...NONE, queuedBytes: 0, finishedBytes: 0, p50: 0, p99: 0 });
+
+/** Each does its part as often as there are slices, in an order of chance, so that nobody always follows the same one. */
+async function byTurns<T>(sides: T[], slices: number, part: (side: T) => Promise<void>) {
+  for (let slice = 0; slice < slices; slice++) {
+    const order = sides.map((side) => [Math.random(), side] as const).sort(([a], [b]) => a - b);
+    for (const [, side] of order) {
+      await part(side);
+      await Bun.sleep(REST_MS);
+    }
+  }
+}
+
+async function startSide(contender: Contender, dir: string): Promise<Side> {
+  const redis = await startRedis(contender.redis);
+  const port = await freePort();
+  const gateway = await contender.gateway(redis, port, dir);
+  const url = `http://127.0.0.1:${port}`;
+  const client = submitter(url);
+  await Bun.sleep(700);
+  await client.submit(WARM);
+  return { contender, redis, gateway, url, client, memory: await redis.memory(), figures: nothing() };
+}
+
+async function submitAll(sides: Side[], jobs: number): Promise<void> {
+  const spent = new Map(sides.map((side) => [side, { ms: 0, cpu: 0 }]));
+  await byTurns(sides, SLICES, async (side) => {
+    const sum = spent.get(side) as { ms: number; cpu: number };
+    const cpu = await side.redis.cpu();
+    sum.ms += await side.client.submit(jobs / SLICES, RESUME);
+    sum.cpu += (await side.redis.cpu()) - cpu;
+  });
+  for (const side of sides) {
+    const { ms, cpu } = spent.get(side) as { ms: number; cpu: number };
+    side.client.stop();
+    side.figures.submit = (jobs - SLICES * RESUME) / (ms / 1_000);
+    side.figures.cpuSubmit = (cpu * 1e6) / jobs;
+    side.figures.queuedBytes = ((await side.redis.memory()) - side.memory) / jobs;
+  }
+}
+
+/** What was done within the slices: jobs, s, and CPU seconds of Redis and of worker, service and Redis. */
+type Draining = Side & { worker: Child; jobs: number; seconds: number; redisCpu: number; cpu: number };
+
+/** Starts a worker and stops it when it is warm: starting a process is not draining. */
+async function startDrain(side: Side, service: Service): Promise<Draining> {
+  const { contender, redis } = side;
+  const worker = await contender.worker(redis, service.url, service.dir);
+  while ((await contender.finished(redis)) < WARM) await Bun.sleep(2);
+  process.kill(worker.pid, "SIGSTOP");
+  return { ...side, worker, jobs: 0, seconds: 0, redisCpu: 0, cpu: 0 };
+}
+
+async function drainAll(sides: Draining[], total: number, servicePid: number): Promise<void> {
+  const quota = Math.floor((total - WARM) / SLICES) - 2 * RESUME; // so that there are jobs left when the last slice ends
+  await byTurns(sides, SLICES, async (side) => {
+    const { contender, redis, worker } = side;
+    const reach = async (jobs: number) => {
+      let done = await contender.finished(redis);
+      for (; done < jobs; done = await contender.finished(redis)) await Bun.sleep(5);
+      return done;
+    };
+    const spent = async () => [await redis.cpu(), (await cpuOf(worker.pid)) + (await cpuOf(servicePid))] as const;
+    process.kill(worker.pid, "SIGCONT");
+    const from = await reach((await contender.finished(redis)) + RESUME);
+    const begun = performance.now();
+    const [redis0, others0] = await spent();
+    const done = await reach(from + quota);
+    side.seconds += (performance.now() - begun) / 1_000;
+    const [redis1, others1] = await spent();
+    process.kill(worker.pid, "SIGSTOP");
+    side.jobs += done - from;
+    side.redisCpu += redis1 - redis0;
+    side.cpu += redis1 - redis0 + others1 - others0;
+  });
+  for (const { figures, jobs, seconds, redisCpu, cpu } of sides) {
+    figures.drain = jobs / seconds;
+    figures.cpuWork = (redisCpu * 1e6) / jobs;
+    figures.cpuDrain = (cpu * 1e6) / jobs;
+  }
+  for (const { contender, redis, worker, figures, memory } of sides) {
+    process.kill(worker.pid, "SIGCONT");
+    while ((await contender.finished(redis)) < total) await Bun.sleep(10);
+    figures.finishedBytes = ((await redis.memory()) - memory) / total;
+  }
+}
+
+/** @returns what each of them did */
+export async function round(contenders: Contender[], load: Load, service: Service): Promise<Figures[]> {
+  const sides: Side[] = [];
+  for (const contender of contenders) sides.push(await startSide(contender, service.dir));
+  const jobs = Math.ceil(load.jobs / SLICES) * SLICES;
+  await submitAll(sides, jobs);
+  const draining: Draining[] = [];
+  for (const side of sides) draining.push(await startDrain(side, service));
+  await drainAll(draining, jobs + WARM, service.pid);
+
+  const latencies = new Map<Side, number[]>(draining.map((side) => [side, []]));
+  await byTurns(draining, PACED_SLICES, async (side) => {
+    const { contender, redis, url } = side;
+    const told = await latenciesOf(contender, redis, url, load.rate, load.seconds / PACED_SLICES);
+    latencies.get(side)?.push(...told);
+  });
+  for (const side of draining) {
+    const { figures, worker, gateway, redis } = side;
+    figures.cpu = figures.cpuSubmit + figures.cpuWork;
+    figures.p50 = quantile(latencies.get(side) as number[], 0.5);
+    figures.p99 = quantile(latencies.get(side) as number[], 0.99);
+    await worker.stop();
+    await gateway.stop();
+    await redis.stop();
+  }
+  return draining.map(({ figures }) => figures);
+}
