@@ -110,6 +110,8 @@ async function startDrain(side: Side, service: Service): Promise<Draining> {
 
 async function drainAll(sides: Draining[], total: number, servicePid: number): Promise<void> {
   const quota = Math.floor((total - WARM) / SLICES) - 2 * RESUME; // so that there are jobs left when the last slice ends
+  if (quota < RESUME)
+    throw new Error(`--jobs ${total - WARM} are too few for ${SLICES} slices: take ${SLICES * 3 * RESUME} or more`);
   await byTurns(sides, SLICES, async (side) => {
     const { contender, redis, worker } = side;
     const reach = async (jobs: number) => {
