@@ -101,30 +101,29 @@ type Draining = Side & { worker: Child; jobs: number; seconds: number; redisCpu:
 
 /** Starts a worker and stops it when it is warm: starting a process is not draining. */
 async function startDrain(side: Side, service: Service): Promise<Draining> {
-  const { contender, redis } = side;
-  const worker = await contender.worker(redis, service.url, service.dir);
-  while ((await contender.finished(redis)) < WARM) await Bun.sleep(2);
+  const worker = await side.contender.worker(side.redis, service.url, service.dir);
+  await reach(side, WARM);
   process.kill(worker.pid, "SIGSTOP");
   return { ...side, worker, jobs: 0, seconds: 0, redisCpu: 0, cpu: 0 };
 }
 
+/** Waits until so many jobs have finished. @returns how many have */
+async function reach({ contender, redis }: Side, jobs: number): Promise<number> {
+  let done = await contender.finished(redis);
+  for (; done < jobs; done = await contender.finished(redis)) await Bun.sleep(5);
+  return done;
+}
+
 async function drainAll(sides: Draining[], total: number, servicePid: number): Promise<void> {
   const quota = Math.floor((total - WARM) / SLICES) - 2 * RESUME; // so that there are jobs left when the last slice ends
-  if (quota < RESUME)
-    throw new Error(`--jobs ${total - WARM} are too few for ${SLICES} slices: take ${SLICES * 3 * RESUME} or more`);
   await byTurns(sides, SLICES, async (side) => {
     const { contender, redis, worker } = side;
-    const reach = async (jobs: number) => {
-      let done = await contender.finished(redis);
-      for (; done < jobs; done = await contender.finished(redis)) await Bun.sleep(5);
-      return done;
-    };
     const spent = async () => [await redis.cpu(), (await cpuOf(worker.pid)) + (await cpuOf(servicePid))] as const;
     process.kill(worker.pid, "SIGCONT");
-    const from = await reach((await contender.finished(redis)) + RESUME);
+    const from = await reach(side, (await contender.finished(redis)) + RESUME);
     const begun = performance.now();
     const [redis0, others0] = await spent();
-    const done = await reach(from + quota);
+    const done = await reach(side, from + quota);
     side.seconds += (performance.now() - begun) / 1_000;
     const [redis1, others1] = await spent();
     process.kill(worker.pid, "SIGSTOP");
@@ -137,15 +136,17 @@ async function drainAll(sides: Draining[], total: number, servicePid: number): P
     figures.cpuWork = (redisCpu * 1e6) / jobs;
     figures.cpuDrain = (cpu * 1e6) / jobs;
   }
-  for (const { contender, redis, worker, figures, memory } of sides) {
-    process.kill(worker.pid, "SIGCONT");
-    while ((await contender.finished(redis)) < total) await Bun.sleep(10);
-    figures.finishedBytes = ((await redis.memory()) - memory) / total;
+  for (const side of sides) {
+    process.kill(side.worker.pid, "SIGCONT");
+    await reach(side, total);
+    side.figures.finishedBytes = ((await side.redis.memory()) - side.memory) / total;
   }
 }
 
 /** @returns what each of them did */
 export async function round(contenders: Contender[], load: Load, service: Service): Promise<Figures[]> {
+  const least = SLICES * 3 * RESUME;
+  if (load.jobs < least) throw new Error(`--jobs ${load.jobs} are too few for ${SLICES} slices: take ${least} or more`);
   const sides: Side[] = [];
   for (const contender of contenders) sides.push(await startSide(contender, service.dir));
   const jobs = Math.ceil(load.jobs / SLICES) * SLICES;

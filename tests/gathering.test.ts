@@ -102,7 +102,7 @@ test("who works again after a rest is waited for after the first try", async () 
 
 test("one wait at rest among many at work is no reason, and however much work was told once does not last", async () => {
   expect(await pattern(30)).not.toContain(".");
-  // as long as the thirty before it, by the process's own clock
+  // the next one begins at work, and ends at rest
   const { next } = await waits(20, 0);
   at = () => 0;
   gathering.came(10);
