@@ -1,7 +1,7 @@
 /**
  * One round: all contenders are up, and take turns in slices. The speed of a shared machine changes by a half from one minute to
  * the next; slices of some hundred milliseconds meet the same of it. Nobody but the one whose turn it is has work, and the workers
- * that drain are stopped (SIGSTOP) between their turns; the clock and the CPU of a slice run while it is theirs alone.
+ * are stopped (SIGSTOP) between their turns; the clock and the CPU of a slice run while it is theirs alone.
  */
 import type { Contender } from "./contenders.ts";
 import { latenciesOf } from "./latency.ts";
@@ -20,7 +20,7 @@ import {
 export const WARM = 5_000;
 const SLICES = 5;
 /** Seconds each, with connections that are new and a client that is cold: fewer. */
-const PACED_SLICES = 2;
+const PACED_SLICES = 4;
 /** Jobs of a slice before its clock starts: caches are cold, and a worker has found its connections closed. */
 const RESUME = 500;
 /** ms between two slices, in which what was on its way comes to an end */
@@ -140,6 +140,7 @@ async function drainAll(sides: Draining[], total: number, servicePid: number): P
     process.kill(side.worker.pid, "SIGCONT");
     await reach(side, total);
     side.figures.finishedBytes = ((await side.redis.memory()) - side.memory) / total;
+    process.kill(side.worker.pid, "SIGSTOP");
   }
 }
 
@@ -157,8 +158,10 @@ export async function round(contenders: Contender[], load: Load, service: Servic
 
   const latencies = new Map<Side, number[]>(draining.map((side) => [side, []]));
   await byTurns(draining, PACED_SLICES, async (side) => {
-    const { contender, redis, url } = side;
+    const { contender, redis, url, worker } = side;
+    process.kill(worker.pid, "SIGCONT");
     const told = await latenciesOf(contender, redis, url, load.rate, load.seconds / PACED_SLICES);
+    process.kill(worker.pid, "SIGSTOP");
     latencies.get(side)?.push(...told);
   });
   for (const side of draining) {
@@ -166,6 +169,7 @@ export async function round(contenders: Contender[], load: Load, service: Servic
     figures.cpu = figures.cpuSubmit + figures.cpuWork;
     figures.p50 = quantile(latencies.get(side) as number[], 0.5);
     figures.p99 = quantile(latencies.get(side) as number[], 0.99);
+    process.kill(worker.pid, "SIGCONT");
     await worker.stop();
     await gateway.stop();
     await redis.stop();

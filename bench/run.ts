@@ -2,7 +2,7 @@
  * Longhaul beside its peers, interleaved in one run: real gateways over HTTP, real workers, the same no-op service,
  * the same Redis settings. Only ratios carry over to another machine.
  *
- *   bun run bench [--rounds 5] [--jobs 20000] [--rate 200] [--seconds 10] [--only name]
+ *   bun run bench [--rounds 5] [--jobs 20000] [--rate 200] [--seconds 20] [--only name]
  *   bun run bench --scale [--jobs 1000000]     long queues, more workers, long calls, idle: see scale.ts
  *   bun run bench --features [--rounds 5]      what each feature costs: see features.ts
  *
@@ -27,7 +27,7 @@ const { values } = parseArgs({
     scale: { type: "boolean", default: false },
     features: { type: "boolean", default: false },
     rate: { type: "string", default: "200" },
-    seconds: { type: "string", default: "10" },
+    seconds: { type: "string", default: "20" },
     only: { type: "string", default: "" },
   },
 });
