@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { longhaul } from "./contenders.ts";
-import { type BenchRedis, type Child, cpuOf, freePort, load, median, start, startRedis } from "./machine.ts";
+import { type BenchRedis, type Child, cpuOf, freePort, load, median, start, startRedis, submitter } from "./machine.ts";
 
 type Stage = {
   redis: BenchRedis;
@@ -80,11 +80,43 @@ async function latency(url: string, pauseMs = 0): Promise<number> {
   return median(times);
 }
 
+const PAIRS = 7;
+
+/**
+ * The long queue beside a short one, by turns: the rows above lie minutes apart, and the machine's speed changes by more
+ * from one to the next than a long queue costs.
+ */
+async function againstShort(long: Stage, total: number): Promise<void> {
+  const short = await stage();
+  const sides = [long, short].map((s) => ({
+    s,
+    client: submitter(s.url),
+    submit: [] as number[],
+    take: [] as number[],
+  }));
+  for (const { client } of sides) await client.submit(15_000);
+  for (let pair = 0; pair < PAIRS; pair++) {
+    const order = pair % 2 ? [...sides].reverse() : sides;
+    for (const { client, submit } of order) submit.push(10_000 / ((await client.submit(10_500, 500)) / 1_000));
+    for (const { s, take } of order) take.push(await drained(s, 8_000));
+  }
+  for (const what of ["submit", "take"] as const) {
+    const [far, near] = sides.map((side) => side[what]) as [number[], number[]];
+    const ratios = far.map((rate, i) => rate / (near[i] as number)).sort((a, b) => a - b);
+    const range = [ratios[0], ratios.at(-1)].map((n) => n?.toFixed(2)).join("–");
+    const rates = [far, near].map((list) => `${Math.round(median(list))}/s`);
+    console.log(
+      `${what} at ${total} queued: ${rates[0]}, at 15,000 ${rates[1]}: ${median(ratios).toFixed(2)} (${range}) ×`,
+    );
+  }
+  for (const { client } of sides) client.stop();
+  await short.end();
+}
+
 async function longQueue(total: number): Promise<void> {
   const s = await stage();
   await load({ MODE: "submit", URL: s.url, JOBS: "15000" }); // warm
-  const takeShort = await drained(s, 8_000);
-  const rows: number[][] = [];
+  await drained(s, 8_000);
   const step = total / 10;
   for (let at = step; at <= total; at += step) {
     const memory = await s.redis.memory();
@@ -92,27 +124,11 @@ async function longQueue(total: number): Promise<void> {
       perSecond: number;
     };
     const bytes = ((await s.redis.memory()) - memory) / step;
-    rows.push([
-      at,
-      perSecond,
-      bytes,
-      await latency(`${s.board}/state.json`, 60),
-      await latency(`${s.url}/jobs?limit=50`),
-    ]);
-    const told = rows
-      .at(-1)
-      ?.map((n, i) => n.toFixed(i > 2 ? 2 : 0))
-      .join(" | ");
-    console.log(`| ${told} |`);
+    const ms = [await latency(`${s.board}/state.json`, 60), await latency(`${s.url}/jobs?limit=50`)];
+    const told = [at, perSecond, bytes, ...ms].map((n, i) => n.toFixed(i > 2 ? 2 : 0));
+    console.log(`| ${told.join(" | ")} |`);
   }
-  const takeLong = await drained(s, 8_000);
-  const [first, last] = [rows[0] as number[], rows.at(-1) as number[]];
-  console.log(
-    `submit at ${total} queued against ${step}: ${((last[1] as number) / (first[1] as number)).toFixed(2)} ×`,
-  );
-  console.log(
-    `take at ${total} queued: ${Math.round(takeLong)}/s, with 15,000: ${Math.round(takeShort)}/s: ${(takeLong / takeShort).toFixed(2)} ×`,
-  );
+  await againstShort(s, total);
   for (const workers of [1, 2, 4])
     console.log(`${workers} workers: ${Math.round(await drained(s, Math.min(20_000, total / 10), workers))}/s`);
   await s.end();
