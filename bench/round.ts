@@ -114,33 +114,38 @@ async function reach({ contender, redis }: Side, jobs: number): Promise<number> 
   return done;
 }
 
+/** Lets a stopped worker run while its part lasts. */
+async function awake<T>(worker: Child, part: () => Promise<T>): Promise<T> {
+  process.kill(worker.pid, "SIGCONT");
+  const made = await part();
+  process.kill(worker.pid, "SIGSTOP");
+  return made;
+}
+
 async function drainAll(sides: Draining[], total: number, servicePid: number): Promise<void> {
   const quota = Math.floor((total - WARM) / SLICES) - 2 * RESUME; // so that there are jobs left when the last slice ends
-  await byTurns(sides, SLICES, async (side) => {
+  const slice = async (side: Draining) => {
     const { contender, redis, worker } = side;
     const spent = async () => [await redis.cpu(), (await cpuOf(worker.pid)) + (await cpuOf(servicePid))] as const;
-    process.kill(worker.pid, "SIGCONT");
     const from = await reach(side, (await contender.finished(redis)) + RESUME);
     const begun = performance.now();
     const [redis0, others0] = await spent();
     const done = await reach(side, from + quota);
     side.seconds += (performance.now() - begun) / 1_000;
     const [redis1, others1] = await spent();
-    process.kill(worker.pid, "SIGSTOP");
     side.jobs += done - from;
     side.redisCpu += redis1 - redis0;
     side.cpu += redis1 - redis0 + others1 - others0;
-  });
+  };
+  await byTurns(sides, SLICES, (side) => awake(side.worker, () => slice(side)));
   for (const { figures, jobs, seconds, redisCpu, cpu } of sides) {
     figures.drain = jobs / seconds;
     figures.cpuWork = (redisCpu * 1e6) / jobs;
     figures.cpuDrain = (cpu * 1e6) / jobs;
   }
   for (const side of sides) {
-    process.kill(side.worker.pid, "SIGCONT");
-    await reach(side, total);
+    await awake(side.worker, () => reach(side, total));
     side.figures.finishedBytes = ((await side.redis.memory()) - side.memory) / total;
-    process.kill(side.worker.pid, "SIGSTOP");
   }
 }
 
@@ -159,9 +164,8 @@ export async function round(contenders: Contender[], load: Load, service: Servic
   const latencies = new Map<Side, number[]>(draining.map((side) => [side, []]));
   await byTurns(draining, PACED_SLICES, async (side) => {
     const { contender, redis, url, worker } = side;
-    process.kill(worker.pid, "SIGCONT");
-    const told = await latenciesOf(contender, redis, url, load.rate, load.seconds / PACED_SLICES);
-    process.kill(worker.pid, "SIGSTOP");
+    const seconds = load.seconds / PACED_SLICES;
+    const told = await awake(worker, () => latenciesOf(contender, redis, url, load.rate, seconds));
     latencies.get(side)?.push(...told);
   });
   for (const side of draining) {

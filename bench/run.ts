@@ -15,7 +15,7 @@ import { parseArgs } from "node:util";
 import { BUN_START } from "../shared/runtime.ts";
 import { bullmq, bullmqAsOurs, floor, longhaul } from "./contenders.ts";
 import { features } from "./features.ts";
-import { BODY, CONCURRENCY, freePort, load, median, ROOT, start } from "./machine.ts";
+import { BODY, CONCURRENCY, freePort, load, median, ROOT, range, start } from "./machine.ts";
 import { type Figures, round, WARM } from "./round.ts";
 import { hasRq, RQ_KINDS, type RqKind, rqDrain } from "./rq.ts";
 import { scale } from "./scale.ts";
@@ -98,10 +98,6 @@ const beside = (field: keyof Figures, theirs: number[]) => {
   const ours = at(longhaul.name, field);
   return { each: ours.map((value, n) => value / (theirs[n] as number)), medians: median(ours) / median(theirs) };
 };
-const range = (list: number[], digits: number) =>
-  list.length
-    ? `${median(list).toFixed(digits)} (${Math.min(...list).toFixed(digits)}–${Math.max(...list).toFixed(digits)})`
-    : "–";
 const ROWS: [string, keyof Figures, number, string][] = [
   ["submit over HTTP, /s", "submit", 0, "≥ 1.7 · 2.3"],
   ["drain, one worker, /s", "drain", 0, "≥ 2.3 · 3.3"],

@@ -6,7 +6,18 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { longhaul } from "./contenders.ts";
-import { type BenchRedis, type Child, cpuOf, freePort, load, median, start, startRedis, submitter } from "./machine.ts";
+import {
+  type BenchRedis,
+  type Child,
+  cpuOf,
+  freePort,
+  load,
+  median,
+  range,
+  start,
+  startRedis,
+  submitter,
+} from "./machine.ts";
 
 type Stage = {
   redis: BenchRedis;
@@ -80,6 +91,8 @@ async function latency(url: string, pauseMs = 0): Promise<number> {
   return median(times);
 }
 
+/** Jobs of the queue that the long one is compared with, and how often it is. */
+const SHORT = 15_000;
 const PAIRS = 7;
 
 /**
@@ -94,7 +107,7 @@ async function againstShort(long: Stage, total: number): Promise<void> {
     submit: [] as number[],
     take: [] as number[],
   }));
-  for (const { client } of sides) await client.submit(15_000);
+  for (const { client } of sides) await client.submit(SHORT);
   for (let pair = 0; pair < PAIRS; pair++) {
     const order = pair % 2 ? [...sides].reverse() : sides;
     for (const { client, submit } of order) submit.push(10_000 / ((await client.submit(10_500, 500)) / 1_000));
@@ -102,12 +115,9 @@ async function againstShort(long: Stage, total: number): Promise<void> {
   }
   for (const what of ["submit", "take"] as const) {
     const [far, near] = sides.map((side) => side[what]) as [number[], number[]];
-    const ratios = far.map((rate, i) => rate / (near[i] as number)).sort((a, b) => a - b);
-    const range = [ratios[0], ratios.at(-1)].map((n) => n?.toFixed(2)).join("–");
-    const rates = [far, near].map((list) => `${Math.round(median(list))}/s`);
-    console.log(
-      `${what} at ${total} queued: ${rates[0]}, at 15,000 ${rates[1]}: ${median(ratios).toFixed(2)} (${range}) ×`,
-    );
+    const ratios = far.map((rate, i) => rate / (near[i] as number));
+    const rates = `${Math.round(median(far))}/s, at ${SHORT} ${Math.round(median(near))}/s`;
+    console.log(`${what} at ${total} queued: ${rates}: ${range(ratios, 2)} ×`);
   }
   for (const { client } of sides) client.stop();
   await short.end();
@@ -116,7 +126,6 @@ async function againstShort(long: Stage, total: number): Promise<void> {
 async function longQueue(total: number): Promise<void> {
   const s = await stage();
   await load({ MODE: "submit", URL: s.url, JOBS: "15000" }); // warm
-  await drained(s, 8_000);
   const step = total / 10;
   for (let at = step; at <= total; at += step) {
     const memory = await s.redis.memory();
