@@ -84,7 +84,7 @@ function laneOf(name: ServiceName): { lane: Lane; unblock(): Promise<void> } {
       concurrency: config.registry.lane(name).concurrency,
     },
     consumer,
-    () => consumer.block(blocking, name),
+    (ask, nonce) => consumer.block(blocking, name, ask, nonce),
     log,
   );
   return {
@@ -142,11 +142,7 @@ const beatMs = config!.leaseMs / 6;
 every(
   beatMs,
   async () => {
-    await Promise.all(
-      lanes.map(async ({ lane }) => {
-        for (const id of await consumer.beat(lane.service)) lane.cancel(id);
-      }),
-    );
+    await Promise.all(lanes.map(({ lane }) => lane.beat()));
     obey(await presence.order());
     if (!over) await presence.announce(describe());
   },

@@ -13,14 +13,15 @@
  */
 import { setImmediate } from "node:timers";
 import { Abort } from "./abort.ts";
+import { Bell } from "./bell.ts";
 import { backoffMs, call, type Outcome } from "./call.ts";
 import type { JobError } from "./faults.ts";
-import type { JobId, JobOptions, ServiceName } from "./jobs.ts";
+import { type JobId, type JobOptions, random62, type ServiceName } from "./jobs.ts";
 import { type Parked, Parking } from "./parking.ts";
 import { Prefetch } from "./prefetch.ts";
 import type { Operation } from "./services.ts";
 import { MOST_INLINE, type Run, type SettleSettings, Settles } from "./settle.ts";
-import { type Consumer, MORE, type Settle, type Taken } from "./store/consume.ts";
+import { type Ask, type Consumer, MORE, type Settle, type Taken, type Turned } from "./store/consume.ts";
 import { headersOf } from "./told.ts";
 
 export type LaneSettings = SettleSettings & {
@@ -29,12 +30,18 @@ export type LaneSettings = SettleSettings & {
   maxResultBytes: number;
   parkLimitMs: number;
   gatewayUrl: string | undefined;
+  leaseMs: number;
 };
+
+/** Waits in BLMOVE; with `ask`, a turn goes right behind it (Consumer.block). */
+export type Wait = (ask: Ask | undefined, nonce: string) => Promise<Turned | undefined>;
 
 const SETTLE_BATCH = 256;
 
 export class Lane {
   readonly running = new Map<JobId, Run>();
+  /** rings when there may be something to do: for run() and blocker() */
+  private readonly bell = new Bell();
   /** takes nothing more (SIGTERM, or an operator) */
   quiet = false;
   /** takes nothing because Redis is nearly full */
@@ -51,6 +58,12 @@ export class Lane {
   private stray = false;
   private strangers = new Map<JobId, string>();
   private missing = new Set<JobId>();
+  /** of the take behind a BLMOVE that has not answered: what it started is no stranger yet */
+  private nonce = "";
+  /** by performance.now(): when the lease was renewed last, for certain */
+  private leasedAt = performance.now();
+  /** Only what may be called twice is started before it is known that this worker lives. */
+  private readonly eager: boolean;
   private readonly limits: string;
   private readonly settles: Settles;
   private readonly parking: Parking;
@@ -61,19 +74,20 @@ export class Lane {
     private readonly ops: Map<string, Operation>,
     readonly settings: LaneSettings,
     private readonly consumer: Consumer,
-    private readonly wait: () => Promise<boolean>,
+    private readonly wait: Wait,
     private readonly log: (line: string) => void,
   ) {
     this.settles = new Settles(consumer.worker, settings, log);
     this.parking = new Parking(service, consumer.redis, settings.parkLimitMs, log, () => {
       this.hungry = true;
-      this.nudge();
+      this.bell.ring();
     });
     // Not where others share a limit, nor where a worker's death would end a job that was never called.
-    const ahead = settings.concurrency === 0 && [...ops.values()].every((op) => op.onOrphan === "retry");
+    this.eager = [...ops.values()].every((op) => op.onOrphan === "retry");
+    const ahead = settings.concurrency === 0 && this.eager;
     const handBack = (runs: Run[]) => {
       for (const run of runs) if (run.why !== "lost") this.done.push(this.returned(run));
-      this.nudge();
+      this.bell.ring();
     };
     this.prefetch = new Prefetch(settings.slots, ahead, (run) => void this.work(run), handBack);
     this.limits = [...ops.values()].map((op) => `${op.name}=${op.timeoutMs}`).join(" ");
@@ -105,7 +119,7 @@ export class Lane {
     while (!this.stopped || this.running.size > 0 || this.done.length > 0) {
       const room = this.taking && this.hungry && this.running.size < this.room && performance.now() >= this.notBefore;
       if (!room && this.done.length === 0 && !this.reconcileDue && !this.stray) {
-        await this.idle();
+        await this.bell.rung();
         continue;
       }
       try {
@@ -135,49 +149,53 @@ export class Lane {
       if (settles.length >= SETTLE_BATCH || (settles.length > 0 && bytes > MOST_INLINE)) break;
       settles.push(settle);
     }
-    const { concurrency } = this.settings;
-    const { verdicts, jobs, more } = await this.consumer.turn(this.service, settles, {
-      slots,
-      concurrency,
-      limitMs: 3_600_000,
-      limits: this.limits,
-    });
+    const turned = await this.consumer.turn(this.service, settles, this.ask(slots));
     this.stray = false;
     this.done.splice(0, settles.length);
     settles.forEach((settle, i) => {
       // A late settle of an earlier attempt must not strike the run that has the job now.
       if (this.running.get(settle.id)?.job.token === settle.token) this.running.delete(settle.id);
-      if (verdicts[i] !== "ok")
-        this.log(`${settle.id}: the result of ${settle.token} came too late (${verdicts[i]}); dropped`);
+      if (turned.verdicts[i] !== "ok")
+        this.log(`${settle.id}: the result of ${settle.token} came too late (${turned.verdicts[i]}); dropped`);
     });
+    if (slots > 0) this.took(turned);
+    if (this.done.length === 0 && !this.hungry) this.bell.ring(); // the blocker's turn
+  }
+
+  private ask(slots: number): Ask {
+    return { slots, concurrency: this.settings.concurrency, limitMs: 3_600_000, limits: this.limits };
+  }
+
+  private took({ jobs, more }: Turned): void {
     for (const job of jobs) this.start(job);
-    if (slots > 0) {
-      this.hungry = more === MORE.jobs;
-      if (more === MORE.concurrency) {
-        this.notBefore = performance.now() + 300;
-        this.hungry = true;
-        setTimeout(() => this.nudge(), 300);
-      }
-    }
-    if (this.done.length === 0 && !this.hungry) this.nudge(); // the blocker's turn
+    this.hungry = more === MORE.jobs || more === MORE.concurrency;
+    if (more !== MORE.concurrency) return;
+    this.notBefore = performance.now() + 300;
+    setTimeout(() => this.bell.ring(), 300);
   }
 
   /** Waits in BLMOVE while the queue is empty; every return, a time-out too, leads to a turn (protocol.md §2). */
   private async blocker(): Promise<void> {
     while (!this.stopped && !this.quiet) {
       if (!this.taking || this.hungry || this.running.size >= this.settings.slots) {
-        await this.idle();
+        await this.bell.rung();
         continue;
       }
       this.blocking = true;
+      this.nonce = random62(8);
+      const sent = performance.now();
+      let turned: Turned | undefined;
       try {
-        await this.wait();
+        turned = await this.wait(this.eager ? this.ask(this.settings.slots) : undefined, this.nonce);
       } catch {
         await sleep(200 + 300 * Math.random());
       }
+      this.nonce = "";
       this.blocking = false;
-      this.hungry = true;
-      this.nudge();
+      this.hungry = true; // unless a turn says that nothing is left
+      // Frozen for longer than its lease, it no longer knows whose the jobs are: reconcile will tell.
+      if (turned && performance.now() - Math.max(sent, this.leasedAt) < this.settings.leaseMs) this.took(turned);
+      this.bell.ring();
     }
   }
 
@@ -227,7 +245,7 @@ export class Lane {
     if (run.why !== "lost") this.done.push(settle);
     this.prefetch.ended(performance.now() - began);
     this.prefetch.fill(this.taking);
-    this.nudge();
+    this.bell.ring();
   }
 
   /** contract.md §4: which outcome of a call becomes what. */
@@ -278,7 +296,7 @@ export class Lane {
       if (state === "started" && this.strangers.get(id) === token) {
         this.log(`${id}: taken but its reply was lost; handed back`);
         this.done.push({ id, token, kind: "return", ttlMs: this.settings.failureTtlMs });
-      } else strangers.set(id, token);
+      } else if (!this.nonce || !token.endsWith(this.nonce)) strangers.set(id, token);
     }
     this.strangers = strangers;
     const missing = new Set<JobId>();
@@ -306,10 +324,17 @@ export class Lane {
     this.done = this.done.filter((settle) => settle.token !== run.job.token || settle.id !== run.job.id);
   }
 
+  /** Renews the lease, and closes the calls of what was canceled meanwhile. */
+  async beat(): Promise<void> {
+    const sent = performance.now();
+    for (const id of await this.consumer.beat(this.service)) this.cancel(id);
+    this.leasedAt = sent;
+  }
+
   /** Asks for a reconcile before the next turn. Called every second. */
   sweep(): void {
     this.reconcileDue = true;
-    this.nudge();
+    this.bell.ring();
   }
 
   /** Closes the call of a job whose cancel was asked for; the settle then reads "canceled". */
@@ -324,7 +349,7 @@ export class Lane {
   hush(): void {
     this.quiet = true;
     this.prefetch.clear();
-    this.nudge();
+    this.bell.ring();
   }
 
   /** Ends the lane: with `now`, calls are closed and their jobs handed back without an attempt spent. */
@@ -339,15 +364,7 @@ export class Lane {
         run.abort.abort();
       }
     }
-    this.nudge();
-  }
-
-  private waiters: (() => void)[] = [];
-  private idle(): Promise<void> {
-    return new Promise((done) => this.waiters.push(done));
-  }
-  private nudge(): void {
-    for (const waiter of this.waiters.splice(0)) waiter();
+    this.bell.ring();
   }
 }
 

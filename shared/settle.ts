@@ -66,15 +66,9 @@ export class Settles {
   }
 
   failed(run: Run, error: JobError): Settle {
+    const { id, token } = run.job;
     const entry = this.entry(run, error.code, error);
-    return {
-      id: run.job.id,
-      token: run.job.token,
-      kind: "fail",
-      ttlMs: this.settings.failureTtlMs,
-      entry,
-      error: JSON.stringify(error),
-    };
+    return { id, token, kind: "fail", ttlMs: this.settings.failureTtlMs, entry, error: JSON.stringify(error) };
   }
 
   retried(run: Run, op: Operation, options: JobOptions, error: JobError, afterMs?: number): Settle {

@@ -84,7 +84,7 @@ test("block leaves nothing with a worker without a lease", async () => {
   const worker = s.worker("w1");
   const moved = worker.block(blocking, SERVICE);
   const id = await s.submit();
-  expect(await moved).toBe(true);
+  await moved;
   expect(await s.redis.client.lrange(KEYS.wake(worker.worker), 0, -1)).toEqual([id]);
   expect(await s.redis.client.zscore(KEYS.leases, "w1")).not.toBeNull();
   blocking.disconnect();

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import type { JobId } from "../shared/jobs.ts";
 import { MORE } from "../shared/store/consume.ts";
 import { BLOCK_MS, connect } from "../shared/store/redis.ts";
+import { until } from "./support/stack.ts";
 import { ASK, job, KEYS, SERVICE, settle, startStore, type TestStore, type TestWorker } from "./support/store.ts";
 
 let s: TestStore;
@@ -172,11 +173,37 @@ test("promote queues in the order of due times, at most 100 a call", async () =>
 test("BLMOVE brings a job to wake; the next turn starts it, and counts it against slots", async () => {
   const blocking = connect(s.redis.url, "block", "b");
   const id = await s.submit();
-  expect(await w.block(blocking, SERVICE)).toBe(true);
+  expect(await w.block(blocking, SERVICE)).toBeUndefined();
   expect(await w.holding(SERVICE)).toEqual({ held: new Set(), waking: 1 });
   expect((await s.counts()).queued).toBe(1); // block beats first, so that counts and reapers know this wake list
   await s.submit();
   expect(await w.takeIds(1)).toEqual([id]);
+  blocking.disconnect();
+});
+
+test("a turn sent behind BLMOVE starts what it brings, under the nonce that the caller chose, and nothing when it is over", async () => {
+  const blocking = connect(s.redis.url, "block", "b");
+  const brought = w.block(blocking, SERVICE, { ...ASK, slots: 2 }, "mine");
+  await until(async () => (await s.redis.client.zscore(KEYS.leases, w.worker)) !== null);
+  await Bun.sleep(50);
+  const id = await s.submit({ payload: '{"a":1}' });
+  const { jobs, more } = (await brought)!;
+  expect(jobs).toMatchObject([{ id, token: `1.${w.worker}.mine`, payload: '{"a":1}' }]);
+  expect(more).toBe(MORE.empty);
+  expect(await w.holding(SERVICE)).toEqual({ held: new Set([id]), waking: 0 });
+  expect(await s.state(id)).toBe("started");
+  expect(await w.block(blocking, SERVICE, { ...ASK, slots: 2 }, "next")).toMatchObject({ jobs: [], more: MORE.empty });
+  blocking.disconnect();
+});
+
+test("a turn sent behind BLMOVE gives back what there is no room for, and says that there is more", async () => {
+  const blocking = connect(s.redis.url, "block", "b");
+  const [first] = await submitAll(5);
+  expect(await w.takeIds(1)).toEqual([first!]);
+  const id = await s.submit();
+  expect(await w.block(blocking, SERVICE, { ...ASK, slots: 1 }, "mine")).toMatchObject({ jobs: [], more: MORE.jobs });
+  expect(await s.state(id)).toBe("queued");
+  expect(await s.redis.client.lrange(KEYS.ready, 0, -1)).toEqual([id]);
   blocking.disconnect();
 });
 

@@ -4,7 +4,7 @@ import { Fault } from "../faults.ts";
 import { FIELD, type JobId, parseHead, random62, type ServiceName, type WorkerId } from "../jobs.ts";
 import { keysOf, root } from "../keys.ts";
 import { type Connection, type ScriptValue, script, wordsOf } from "../script.ts";
-import { BLOCK_MS, within } from "./redis.ts";
+import { BLOCK_MS, together, within } from "./redis.ts";
 
 /** Redeliveries that a run may have (I5). */
 export const POISON = 3;
@@ -59,6 +59,9 @@ const bytesOf = (result: string | Uint8Array = ""): string | Uint8Array =>
 export type Verdict = "ok" | "lost" | "gone";
 export const MORE = { empty: 0, jobs: 1, concurrency: 2, paused: 3 } as const;
 
+/** What a turn did: a verdict a settle, the jobs that it started, whether there are more (MORE). */
+export type Turned = { verdicts: Verdict[]; jobs: Taken[]; more: number };
+
 /** What a lane asks for in one turn. Limits in ms. */
 export type Ask = { slots: number; concurrency: number; limitMs: number; limits: string };
 
@@ -69,7 +72,7 @@ export class Consumer {
   ) {}
 
   /** Settles and takes in one round trip; may be sent again after a lost reply. */
-  async turn(service: ServiceName, settles: Settle[], ask: Ask) {
+  async turn(service: ServiceName, settles: Settle[], ask: Ask, nonce = random62(8), redis = this.redis) {
     const values: ScriptValue[] = [];
     let before = "";
     for (const s of settles) {
@@ -81,9 +84,8 @@ export class Consumer {
       if (s.kind === "finish") values.push(s.id, text, s.timing ?? "", bytesOf(s.result));
       else values.push(s.id, text, s.entry ?? "", s.error ?? "");
     }
-    const nonce = random62(8);
     const [odd, texts, more, started] = await turnScript(
-      this.redis,
+      redis,
       root(service),
       { ...ask, worker: this.worker, nonce, poison: POISON },
       values,
@@ -102,23 +104,28 @@ export class Consumer {
       }
       jobs.push({ ...told, id: texts[i] as JobId, payload: texts[i + 2] as string });
     }
-    return { verdicts, jobs, more };
+    return { verdicts, jobs, more } satisfies Turned;
   }
 
   /**
-   * Waits until the service has a job and moves it to this worker's wake list; the next turn starts it.
+   * Waits until the service has a job and moves it to this worker's wake list; the next turn starts it: the one that
+   * was sent right behind it, if `ask` is given, or the lane's.
    * @param blocking  a connection of its own: nothing else may wait behind a blocked command
+   * @param nonce     of the tokens that the turn gives
+   * @returns what the turn brought; undefined = no turn was sent
    * @see https://redis.io/docs/latest/commands/blmove/ (its timeout is in seconds)
    */
-  async block(blocking: Connection, service: ServiceName): Promise<boolean> {
+  async block(blocking: Connection, service: ServiceName, ask?: Ask, nonce?: string): Promise<Turned | undefined> {
     const keys = keysOf(service);
     // One connection, so in this order: what BLMOVE moves always lies with a worker that has a lease, or no reaper
     // would ever look for it.
-    const leased = beatScript(blocking, root(service), { worker: this.worker });
-    const moved = blocking.blmove(keys.ready, keys.wake(this.worker), "RIGHT", "LEFT", String(BLOCK_MS / 1_000));
+    const sent = together(blocking, () => {
+      const leased = beatScript(blocking, root(service), { worker: this.worker });
+      const moved = blocking.blmove(keys.ready, keys.wake(this.worker), "RIGHT", "LEFT", String(BLOCK_MS / 1_000));
+      return [ask && this.turn(service, [], ask, nonce, blocking), moved, leased] as const;
+    });
     try {
-      const [id] = await within(3 * BLOCK_MS, Promise.all([moved, leased]));
-      return id !== null;
+      return (await within(3 * BLOCK_MS, Promise.all(sent)))[0];
     } catch (error) {
       if (error instanceof Fault) blocking.disconnect(true); // silent for too long: half open
       throw error;

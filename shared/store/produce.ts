@@ -108,18 +108,11 @@ export class Producer {
     if (reply === "ok") return { id: job.id, replayed: false };
     if (reply.startsWith("=")) return { id: reply.slice(1) as JobId, replayed: true };
     if (reply === "conflict") {
-      throw new Fault(
-        "idempotency_mismatch",
-        "This Idempotency-Key was used with another body or other options. Use a new key for a new job.",
-      );
+      const why = "This Idempotency-Key was used with another body or other options. Use a new key for a new job.";
+      throw new Fault("idempotency_mismatch", why);
     }
-    throw new Fault(
-      "backlog_full",
-      `${this.limits.maxQueued} jobs wait for ${serviceOf(job.id)} already. Try again later.`,
-      {
-        retryAfterS: 30,
-      },
-    );
+    const why = `${this.limits.maxQueued} jobs wait for ${serviceOf(job.id)} already. Try again later.`;
+    throw new Fault("backlog_full", why, { retryAfterS: 30 });
   }
 
   private enqueue(service: ServiceName, item: Waiting): void {
@@ -146,11 +139,9 @@ export class Producer {
       }
       const gather = count < queue.waiting.length ? 0 : count;
       const batch = queue.waiting.splice(0, count);
+      const jobs = batch.map((item) => item.job);
       try {
-        const call = this.send(
-          service,
-          batch.map((item) => item.job),
-        );
+        const call = this.send(service, jobs);
         for (const item of batch) item.sent = true;
         // The oldest one's time counts: it may have waited behind a slow call before this one.
         const waited = performance.now() - (batch[0] as Waiting).since;

@@ -1,6 +1,6 @@
 /** Lanes over a real Redis and a fake microservice, without a process around them. */
 import { z } from "zod";
-import { Lane, type LaneSettings } from "../../shared/lane.ts";
+import { Lane, type LaneSettings, type Wait } from "../../shared/lane.ts";
 import { type Operation, operation } from "../../shared/services.ts";
 import type { FakeService } from "./service.ts";
 import { DAY, SERVICE, type TestStore } from "./store.ts";
@@ -17,7 +17,7 @@ export class Lanes {
   start(
     name: string,
     more: Partial<LaneSettings> = {},
-    wait: () => Promise<boolean> = () => Bun.sleep(50).then(() => false),
+    wait: Wait = () => Bun.sleep(50).then(() => undefined),
     also: Partial<Operation> = {},
   ) {
     const worker = this.store.worker(name);
@@ -28,7 +28,7 @@ export class Lanes {
     });
     const settings: LaneSettings = {
       ...{ slots: 2, concurrency: 0, resultTtlMs: DAY, failureTtlMs: DAY, resultInlineBytes: 1_000 },
-      ...{ maxResultBytes: 1e6, resultsDir: "/nowhere", parkLimitMs: DAY, gatewayUrl: undefined },
+      ...{ maxResultBytes: 1e6, resultsDir: "/nowhere", parkLimitMs: DAY, gatewayUrl: undefined, leaseMs: 30_000 },
       ...more,
     };
     const lane = new Lane(SERVICE, new Map([["work", op]]), settings, worker, wait, (line) => lines.push(line));
