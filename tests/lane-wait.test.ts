@@ -22,7 +22,7 @@ afterAll(async () => {
 beforeEach(() => s.clear());
 afterEach(() => lanes.stop());
 
-const state = (id: JobId, what: string) => until(async () => (await s.state(id)) === what);
+const state = (id: JobId, what: string) => until(async () => (await s.state(id)) === what, 5_000);
 
 /**
  * A wait as Consumer.block: it takes a job in Redis when `take` is called, and its answer comes when `answer` or `lose` is.
@@ -88,7 +88,7 @@ test("a job whose take was lost with its connection goes back, no attempt and no
   await until(async () => {
     lane.sweep();
     return (await s.state(id)) === "finished";
-  });
+  }, 5_000);
   expect(lines.join()).toContain("its reply was lost");
   expect(service.byJob(id).length).toBe(1);
   expect((await s.inspector.record(id))?.redeliveries).toBe(0);
@@ -118,7 +118,7 @@ test("a beat keeps the lease: a late answer of a worker that lives is called", a
   await Bun.sleep(300);
   await lane.beat();
   by.answer(turned);
-  await until(async () => service.byJob(id).length === 1);
+  await until(async () => service.byJob(id).length === 1, 5_000);
   await state(id, "finished");
 });
 

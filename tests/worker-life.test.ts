@@ -81,6 +81,29 @@ test("a second signal hands everything back at once, with no attempt spent", asy
   for (const id of ids) await until(() => stack.service.byJob(id)[0]?.aborted);
 }, 60_000);
 
+/** What lies in Redis unread behind an idle worker's BLMOVE, in bytes. */
+async function behindBlmove(): Promise<number> {
+  let line: string | undefined;
+  await until(async () => {
+    const clients = String(await stack.redis.client.client("LIST")).split("\n");
+    line = clients.find((one) => one.includes("name=longhaul-block-") && one.includes("cmd=blmove"));
+    return line !== undefined;
+  });
+  return Number(/qbuf=(\d+)/.exec(line as string)?.[1]);
+}
+
+test("an idle worker's take waits in Redis behind its BLMOVE, so that a job is started as it comes", async () => {
+  await start();
+  expect(await behindBlmove()).toBeGreaterThan(100);
+  expect((await stack.ended(await stack.submit({}))).status).toBe("finished");
+}, 60_000);
+
+test("no take waits there where a worker's death ends a job", async () => {
+  await start({ operation: { on_orphan: "fail" } });
+  expect(await behindBlmove()).toBe(0);
+  expect((await stack.ended(await stack.submit({}))).status).toBe("finished");
+}, 60_000);
+
 test("an idle worker ends soon after SIGTERM: no BLMOVE holds it", async () => {
   await start({ env: { DRAIN_TIMEOUT: "1h" } });
   await Bun.sleep(500); // it waits in BLMOVE

@@ -20,6 +20,8 @@ const alike = { check: ["tests/store-alike.test.ts"] };
 
 const prefetch = { check: ["tests/prefetch.test.ts"] };
 
+const waiting = { check: ["tests/lane-wait.test.ts"] };
+
 const gathering = { file: "shared/store/gathering.ts", check: ["tests/gathering.test.ts"] };
 
 /** Judged by a file of tests, or by those of its tests whose names match. */
@@ -107,15 +109,15 @@ export const MUTANTS: Mutant[] = [
   {
     name: "prefetch: although workers share a limit",
     file: "shared/lane.ts",
-    from: "settings.concurrency === 0 && [...ops",
-    to: "[...ops",
+    from: "settings.concurrency === 0 && this.eager",
+    to: "this.eager",
     ...prefetch,
   },
   {
     name: "prefetch: of operations that a worker's death ends",
     file: "shared/lane.ts",
-    from: 'settings.concurrency === 0 && [...ops.values()].every((op) => op.onOrphan === "retry");',
-    to: "settings.concurrency === 0;",
+    from: "settings.concurrency === 0 && this.eager",
+    to: "settings.concurrency === 0",
     ...prefetch,
   },
   {
@@ -124,6 +126,48 @@ export const MUTANTS: Mutant[] = [
     from: "    this.parking.stop();\n    this.prefetch.clear();\n",
     to: "    this.parking.stop();\n",
     ...prefetch,
+  },
+  {
+    name: "take behind BLMOVE: reconcile hands back what its answer is about to tell",
+    file: "shared/lane.ts",
+    from: "else if (!this.nonce || !token.endsWith(this.nonce)) strangers",
+    to: "else strangers",
+    ...waiting,
+  },
+  {
+    name: "take behind BLMOVE: what it lost with its connection is never handed back",
+    file: "shared/lane.ts",
+    from: "if (!this.nonce || !token.endsWith(this.nonce)) strangers",
+    to: "if (!token.includes(this.consumer.worker)) strangers",
+    ...waiting,
+  },
+  {
+    name: "take behind BLMOVE: a worker that was frozen calls what may be another's",
+    file: "shared/lane.ts",
+    from: "if (turned && performance.now() - Math.max(sent, this.leasedAt) < this.settings.leaseMs) this",
+    to: "if (turned) this",
+    ...waiting,
+  },
+  {
+    name: "take behind BLMOVE: a beat does not count",
+    file: "shared/lane.ts",
+    from: "    this.leasedAt = sent;\n",
+    to: "",
+    ...waiting,
+  },
+  {
+    name: "take behind BLMOVE: also of what a worker's death ends",
+    file: "shared/lane.ts",
+    from: "this.wait(this.eager ? this.ask(this.settings.slots) : undefined",
+    to: "this.wait(this.ask(this.settings.slots)",
+    ...waiting,
+  },
+  {
+    name: "take behind BLMOVE: never sent",
+    file: "shared/store/consume.ts",
+    from: "return [ask && this.turn",
+    to: "return [undefined && this.turn",
+    ...by("worker-life", "behind its BLMOVE"),
   },
   {
     name: "BRPOP instead of BLMOVE",
