@@ -2,11 +2,14 @@
  * One service's lane in one worker: takes jobs, makes the calls, settles them.
  *
  *   run()      turn ──▶ start calls ──▶ turn settles what is done and takes again …      one script in flight
- *   blocker()  waits in BLMOVE while the queue is empty, on a connection of its own
+ *   blocker()  waits in BLMOVE while the queue is empty, on a connection of its own; a turn that starts what BLMOVE
+ *              brings lies behind it in Redis, so that no round trip is between them
  *
  * Crash windows, and who heals each:
  *   BLMOVE moved an id, its reply was lost       the id lies in wake: the next turn starts it (reconcile asks for one)
  *   turn took jobs, its reply was lost           they lie in held, unknown here: reconcile hands them back
+ *   it was frozen, and reads what a turn behind  by its own clock the lease may be over: nothing is called, reconcile
+ *   BLMOVE started long ago                      looks whose the job is
  *   the process died                             wake and held stay: another worker's reap, after the lease
  *   the call is done, the settle not yet sent    stays in `done` until Redis answers: a settle may be sent twice
  *   the lease was lost and another took the job  the settle reads "lost", or reconcile sees the foreign token: dropped
@@ -281,7 +284,8 @@ export class Lane {
   }
 
   /**
-   * Compares what Redis says is held with what is in hand. Runs between turns, so no take of ours is in flight.
+   * Compares what Redis says is held with what is in hand. Runs between turns, so no take of ours is in flight but
+   * the one behind BLMOVE, whose jobs are known by its nonce.
    * A stranger counts at its second sight under the same token: then its take's reply was lost, and it goes back.
    * What is missing counts when its record shows another token: only then the work is dropped (rule 4).
    */
