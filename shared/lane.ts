@@ -141,7 +141,10 @@ export class Lane {
       }
     }
     await blocker;
-    await this.turn(-1).catch(() => {}); // hand back what BLMOVE may have brought; else the reaper does
+    try {
+      do await this.turn(-1);
+      while (this.done.length > 0);
+    } catch {} // what BLMOVE and its turn brought goes back; else the reaper does it
   }
 
   private async turn(slots: number): Promise<void> {

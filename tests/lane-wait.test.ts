@@ -137,16 +137,17 @@ test("what the take brings to a lane that takes nothing any more goes back and i
 
 test("a lane that stops while its take is on the way hands back what it brings", async () => {
   const by = slow();
-  const { lane } = lanes.start("w1", {}, by.wait);
+  const { lane } = lanes.start("w1", { slots: 600 }, by.wait);
   await by.sent;
-  const id = await s.submit();
+  const ids = await Promise.all(Array.from({ length: 600 }, () => s.submit())); // more than one turn settles
   const turned = await by.take();
+  expect(turned.jobs.length).toBe(600);
   lane.stop(false);
   await Bun.sleep(100); // its own loop has ended
   by.answer(turned);
   await lanes.stop();
-  expect(await s.state(id)).toBe("queued");
-  expect(service.byJob(id)).toEqual([]);
+  expect(new Set(await Promise.all(ids.map((id) => s.state(id))))).toEqual(new Set(["queued"]));
+  expect(ids.filter((id) => service.byJob(id).length > 0)).toEqual([]);
 });
 
 test("nothing is taken behind BLMOVE where a worker's death would end a job that was never called", async () => {
