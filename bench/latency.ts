@@ -1,6 +1,8 @@
 /** How long a job takes from its submit to its end while there is little to do, seen from outside. */
+
+import type { Client } from "./client.ts";
 import type { Contender } from "./contenders.ts";
-import { type BenchRedis, CONCURRENCY, load } from "./machine.ts";
+import { type BenchRedis, CONCURRENCY } from "./machine.ts";
 
 const EVENT = "__keyevent@0__:hset";
 
@@ -13,7 +15,7 @@ const EVENT = "__keyevent@0__:hset";
 export async function latenciesOf(
   contender: Contender,
   redis: BenchRedis,
-  url: string,
+  client: Client,
   rate: number,
   seconds: number,
 ): Promise<number[]> {
@@ -24,8 +26,7 @@ export async function latenciesOf(
   ears.on("message", (_, key: string) => written.set(key, performance.timeOrigin + performance.now()));
   await ears.subscribe(EVENT);
   const before = await contender.finished(redis);
-  const said = await load({ MODE: "pace", URL: url, RATE: String(rate), SECONDS: String(seconds) });
-  const { sent } = JSON.parse(said) as { sent: [id: string, at: number][] };
+  const sent = await client.pace(rate, seconds);
   // A job that has not ended has a last write, too: its submit's or its start's.
   const all = before + sent.length + CONCURRENCY; // so many the client sends before it measures
   for (let tries = 0; (await contender.finished(redis)) < all; tries++) {

@@ -33,7 +33,7 @@ process.on("exit", () => {
   for (const child of started) child.kill("SIGKILL");
 });
 for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(1));
-const endsWithUs = (child: Started) => {
+export const endsWithUs = (child: Started) => {
   started.add(child);
   void child.exited.then(() => started.delete(child));
 };
@@ -42,59 +42,6 @@ export type Child = { pid: number; stop(): Promise<void>; kill(): void; output: 
 
 /** Connections of the client, and calls that a worker makes at once. */
 export const CONCURRENCY = 50;
-
-/** ms; a client that runs longer hangs: seen in one of some hundred runs at a pace, spinning without a system call. */
-const LOAD_MS = 120_000;
-
-/**
- * Runs the client to its end; one at a pace that hangs is run again, once: its jobs are measured one by one, and what
- * the hung one did has ended with it.
- * @param env  see peers/load.ts @returns what it printed @throws Error when it hangs
- */
-export async function load(env: Record<string, string>, again = env.MODE === "pace"): Promise<string> {
-  const client = await start("bench/peers/load.ts", { BODY, CONCURRENCY: String(CONCURRENCY), ...env });
-  let hung = false;
-  const timer = setTimeout(() => {
-    hung = true;
-    client.kill();
-  }, LOAD_MS);
-  const said = await client.output;
-  clearTimeout(timer);
-  if (!hung) return said;
-  const what = `the client did not end in ${LOAD_MS / 1_000} s (${env.MODE})`;
-  if (!again) throw new Error(`${what}; run the benchmark again`);
-  console.error(`${what}; it is run again`);
-  return load(env, false);
-}
-
-/** A client that stays, so that its own code is warm when it is told to submit. */
-export type Submitter = { submit(jobs: number, first?: number): Promise<number>; stop(): void };
-
-/** @returns `submit` gives the ms that the jobs took after the `first` of them @throws Error  when they take longer than LOAD_MS, or the client ends */
-export function submitter(url: string): Submitter {
-  let told: (ms: number) => void = () => {};
-  const child = Bun.spawn([process.execPath, "bench/peers/load.ts"], {
-    cwd: ROOT,
-    env: { PATH: process.env.PATH ?? "", MODE: "orders", URL: url, BODY, CONCURRENCY: String(CONCURRENCY) },
-    stdout: "inherit",
-    stderr: "inherit",
-    ipc: (ms: number) => told(ms),
-  });
-  endsWithUs(child);
-  return {
-    submit: (jobs, first = 0) =>
-      new Promise((done, failed) => {
-        const late = setTimeout(() => failed(new Error(`the client did not end in ${LOAD_MS / 1_000} s`)), LOAD_MS);
-        void child.exited.then(() => failed(new Error("the client ended")));
-        told = (ms) => {
-          clearTimeout(late);
-          done(ms);
-        };
-        child.send([jobs, first]);
-      }),
-    stop: () => child.kill("SIGKILL"),
-  };
-}
 
 /** Starts a script and waits for a line that matches; without a pattern, it is run to its end by `output`. */
 export async function start(

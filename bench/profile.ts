@@ -5,8 +5,9 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Client } from "./client.ts";
 import { longhaul } from "./contenders.ts";
-import { cpuOf, freePort, load, start, startRedis } from "./machine.ts";
+import { cpuOf, freePort, start, startRedis } from "./machine.ts";
 
 const [what = "submit", count = "40000"] = process.argv.slice(2);
 const jobs = Number(count);
@@ -17,15 +18,15 @@ const servicePort = await freePort();
 const service = await start("bench/peers/noop-service.ts", { PORT: String(servicePort) }, /ready/);
 const profiled = ["--cpu-prof", "--cpu-prof-interval=200", `--cpu-prof-dir=${dir}`];
 const gateway = await longhaul.gateway(redis, port, dir, what === "submit" ? profiled : []);
-const submit = (n: number) => load({ MODE: "submit", URL: `http://127.0.0.1:${port}`, JOBS: String(n) });
+const client = new Client(`http://127.0.0.1:${port}`);
 await Bun.sleep(500);
-await submit(2_000);
+await client.submit(2_000);
 await redis.client.config("RESETSTAT");
 const before = { redis: await redis.cpu(), gateway: await cpuOf(gateway.pid) };
-const said = await submit(jobs);
+const ms = await client.submit(jobs);
 const each = (seconds: number) => `${((seconds * 1e6) / jobs).toFixed(1)} µs`;
 console.log(
-  `submit ${said.trim()}: Redis ${each((await redis.cpu()) - before.redis)}, gateway ${each((await cpuOf(gateway.pid)) - before.gateway)} a job`,
+  `submit ${Math.round((jobs * 1_000) / ms)}/s: Redis ${each((await redis.cpu()) - before.redis)}, gateway ${each((await cpuOf(gateway.pid)) - before.gateway)} a job`,
 );
 const commands = async () => {
   for (const line of (await redis.client.info("commandstats")).split(/\r?\n/)) {
@@ -59,6 +60,7 @@ if (what === "drain") {
   await commands();
   await worker.stop();
 }
+client.stop();
 await gateway.stop();
 await service.stop();
 await redis.stop();

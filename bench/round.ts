@@ -3,23 +3,15 @@
  * the next; slices of some hundred milliseconds meet the same of it. Nobody but the one whose turn it is has work, and the workers
  * are stopped (SIGSTOP) between their turns; the clock and the CPU of a slice run while it is theirs alone.
  */
+import { Client } from "./client.ts";
 import type { Contender } from "./contenders.ts";
 import { latenciesOf } from "./latency.ts";
-import {
-  type BenchRedis,
-  type Child,
-  cpuOf,
-  freePort,
-  quantile,
-  type Submitter,
-  startRedis,
-  submitter,
-} from "./machine.ts";
+import { type BenchRedis, type Child, cpuOf, freePort, quantile, startRedis } from "./machine.ts";
 
 /** Jobs before the clock starts, of every contender: a compiler that warms up is not what is measured. */
 export const WARM = 5_000;
 const SLICES = 5;
-/** Seconds each, with connections that are new and a client that is cold: fewer. */
+/** Seconds each: fewer. */
 const PACED_SLICES = 4;
 /** Jobs of a slice before its clock starts: caches are cold, and a worker has found its connections closed. */
 const RESUME = 500;
@@ -49,8 +41,7 @@ type Side = {
   contender: Contender;
   redis: BenchRedis;
   gateway: Child;
-  url: string;
-  client: Submitter;
+  client: Client;
   memory: number;
   figures: Figures;
 };
@@ -72,11 +63,10 @@ async function startSide(contender: Contender, dir: string): Promise<Side> {
   const redis = await startRedis(contender.redis);
   const port = await freePort();
   const gateway = await contender.gateway(redis, port, dir);
-  const url = `http://127.0.0.1:${port}`;
-  const client = submitter(url);
+  const client = new Client(`http://127.0.0.1:${port}`);
   await Bun.sleep(700);
   await client.submit(WARM);
-  return { contender, redis, gateway, url, client, memory: await redis.memory(), figures: nothing() };
+  return { contender, redis, gateway, client, memory: await redis.memory(), figures: nothing() };
 }
 
 async function submitAll(sides: Side[], jobs: number): Promise<void> {
@@ -89,7 +79,6 @@ async function submitAll(sides: Side[], jobs: number): Promise<void> {
   });
   for (const side of sides) {
     const { ms, cpu } = spent.get(side) as { ms: number; cpu: number };
-    side.client.stop();
     side.figures.submit = (jobs - SLICES * RESUME) / (ms / 1_000);
     side.figures.cpuSubmit = (cpu * 1e6) / jobs;
     side.figures.queuedBytes = ((await side.redis.memory()) - side.memory) / jobs;
@@ -163,16 +152,17 @@ export async function round(contenders: Contender[], load: Load, service: Servic
 
   const latencies = new Map<Side, number[]>(draining.map((side) => [side, []]));
   await byTurns(draining, PACED_SLICES, async (side) => {
-    const { contender, redis, url, worker } = side;
+    const { contender, redis, client, worker } = side;
     const seconds = load.seconds / PACED_SLICES;
-    const told = await awake(worker, () => latenciesOf(contender, redis, url, load.rate, seconds));
+    const told = await awake(worker, () => latenciesOf(contender, redis, client, load.rate, seconds));
     latencies.get(side)?.push(...told);
   });
   for (const side of draining) {
-    const { figures, worker, gateway, redis } = side;
+    const { figures, client, worker, gateway, redis } = side;
     figures.cpu = figures.cpuSubmit + figures.cpuWork;
     figures.p50 = quantile(latencies.get(side) as number[], 0.5);
     figures.p99 = quantile(latencies.get(side) as number[], 0.99);
+    client.stop();
     process.kill(worker.pid, "SIGCONT");
     await worker.stop();
     await gateway.stop();

@@ -13,9 +13,10 @@ import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { BUN_START } from "../shared/runtime.ts";
+import { Client } from "./client.ts";
 import { bullmq, bullmqAsOurs, floor, longhaul } from "./contenders.ts";
 import { features } from "./features.ts";
-import { BODY, CONCURRENCY, freePort, load, median, ROOT, range, start } from "./machine.ts";
+import { BODY, CONCURRENCY, freePort, median, ROOT, range, start } from "./machine.ts";
 import { type Figures, round, WARM } from "./round.ts";
 import { hasRq, RQ_KINDS, type RqKind, rqDrain } from "./rq.ts";
 import { scale } from "./scale.ts";
@@ -53,17 +54,17 @@ type Limits = { post: number; fetch: number; call: number; floor: Figures };
 async function limits(floor: Figures): Promise<Limits> {
   const port = await freePort();
   const noop = await start("bench/peers/noop-gateway.ts", { PORT: String(port) }, /ready/);
-  await load({ MODE: "submit", URL: `http://127.0.0.1:${port}`, JOBS: String(WARM) });
-  const { perSecond } = JSON.parse(
-    await load({ MODE: "submit", URL: `http://127.0.0.1:${port}`, JOBS: String(jobs) }),
-  ) as { perSecond: number };
+  const client = new Client(`http://127.0.0.1:${port}`);
+  await client.submit(WARM);
+  const post = (jobs * 1_000) / (await client.submit(jobs));
+  client.stop();
   await noop.stop();
   const env = { SERVICE_URL: serviceUrl, JOBS: String(jobs), CONCURRENCY: String(CONCURRENCY), BODY };
   const bare = await start("bench/peers/bare-fetch.ts", env);
   const fetch = Number(await bare.output);
   const alone = await start("bench/peers/call-alone.ts", { ...env, ...BUN_START });
   const call = Number(await alone.output);
-  return { post: perSecond, fetch, call, floor };
+  return { post, fetch, call, floor };
 }
 
 const contenders = [longhaul, bullmq, bullmqAsOurs].filter((c) =>

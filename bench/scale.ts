@@ -5,23 +5,14 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Client } from "./client.ts";
 import { longhaul } from "./contenders.ts";
-import {
-  type BenchRedis,
-  type Child,
-  cpuOf,
-  freePort,
-  load,
-  median,
-  range,
-  start,
-  startRedis,
-  submitter,
-} from "./machine.ts";
+import { type BenchRedis, type Child, cpuOf, freePort, median, range, start, startRedis } from "./machine.ts";
 
 type Stage = {
   redis: BenchRedis;
   gateway: Child;
+  client: Client;
   url: string;
   board: string;
   serviceUrl: string;
@@ -39,14 +30,17 @@ async function stage(delayMs = 0): Promise<Stage> {
     /ready/,
   );
   const gateway = await longhaul.gateway(redis, port, dir, [], { MAX_QUEUED: "0", DASHBOARD_PORT: String(boardPort) });
+  const url = `http://127.0.0.1:${port}`;
   return {
     redis,
     gateway,
+    client: new Client(url),
     dir,
-    url: `http://127.0.0.1:${port}`,
+    url,
     board: `http://127.0.0.1:${boardPort}`,
     serviceUrl: `http://127.0.0.1:${servicePort}`,
     async end() {
+      this.client.stop();
       await gateway.stop();
       await service.stop();
       await redis.stop();
@@ -103,19 +97,14 @@ const WARM = 100_000;
  */
 async function againstShort(long: Stage, total: number): Promise<void> {
   const short = await stage();
-  const sides = [long, short].map((s) => ({ s, client: submitter(s.url) }));
-  for (const { s, client } of sides) {
-    if (s === short) {
-      await client.submit(WARM);
-      await s.redis.client.flushall();
-    }
-    await client.submit(SHORT);
-  }
+  await short.client.submit(WARM);
+  await short.redis.client.flushall();
+  await short.client.submit(SHORT);
   const pairs = async (when: string) => {
-    const rates = sides.map((side) => ({ ...side, submit: [] as number[], take: [] as number[] }));
+    const rates = [long, short].map((s) => ({ s, submit: [] as number[], take: [] as number[] }));
     for (let pair = 0; pair < PAIRS; pair++) {
       const order = pair % 2 ? [...rates].reverse() : rates;
-      for (const { client, submit } of order) submit.push(10_000 / ((await client.submit(10_500, 500)) / 1_000));
+      for (const { s, submit } of order) submit.push(10_000 / ((await s.client.submit(10_500, 500)) / 1_000));
       for (const { s, take } of order) take.push(await drained(s, 8_000));
     }
     for (const what of ["submit", "take"] as const) {
@@ -129,7 +118,7 @@ async function againstShort(long: Stage, total: number): Promise<void> {
   const keys = await long.redis.client.dbsize();
   const doubles = 2 ** Math.ceil(Math.log2(keys));
   if (doubles - keys < total / 10) {
-    await sides[0]?.client.submit(doubles - keys);
+    await long.client.submit(doubles - keys);
     await pairs(", while Redis doubles its table of keys");
     for (let looked = 0; looked < doubles; looked += 10_000) {
       const looks = long.redis.client.pipeline();
@@ -138,19 +127,16 @@ async function againstShort(long: Stage, total: number): Promise<void> {
     }
   }
   await pairs("");
-  for (const { client } of sides) client.stop();
   await short.end();
 }
 
 async function longQueue(total: number): Promise<void> {
   const s = await stage();
-  await load({ MODE: "submit", URL: s.url, JOBS: "15000" }); // warm
+  await s.client.submit(SHORT); // warm
   const step = total / 10;
   for (let at = step; at <= total; at += step) {
     const memory = await s.redis.memory();
-    const { perSecond } = JSON.parse(await load({ MODE: "submit", URL: s.url, JOBS: String(step) })) as {
-      perSecond: number;
-    };
+    const perSecond = (step * 1_000) / (await s.client.submit(step));
     const bytes = ((await s.redis.memory()) - memory) / step;
     const ms = [await latency(`${s.board}/state.json`, 60), await latency(`${s.url}/jobs?limit=50`)];
     const told = [at, perSecond, bytes, ...ms].map((n, i) => n.toFixed(i > 2 ? 2 : 0));
@@ -164,7 +150,7 @@ async function longQueue(total: number): Promise<void> {
 
 async function longCalls(slots: number, delayMs: number): Promise<void> {
   const s = await stage(delayMs);
-  await load({ MODE: "submit", URL: s.url, JOBS: String(slots * 10) });
+  await s.client.submit(slots * 10);
   const worker = await longhaul.worker(s.redis, s.serviceUrl, s.dir, [], { WORKER_SLOTS: `*:${slots}` });
   while ((await longhaul.finished(s.redis)) < slots) await Bun.sleep(5);
   const [begun, first] = [performance.now(), await longhaul.finished(s.redis)];

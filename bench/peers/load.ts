@@ -1,10 +1,6 @@
-/**
- * The client of every contender, on bare sockets, so that it takes as little as may be of the cores that they need.
- * MODE=submit: JOBS posts over CONCURRENCY connections → {perSecond}.
- * MODE=orders: the same whenever it is told [posts, posts before the clock starts] → the ms of those after.
- * MODE=pace: RATE posts a second for SECONDS → {sent: [[id, ms since 1970]…]}.
- */
+/** What client.ts starts, on bare sockets, so that it takes as little as may be of the cores that the contenders need. */
 import type { Socket } from "bun";
+import type { Order, Sent } from "../client.ts";
 
 const body = process.env.BODY as string;
 const url = new URL(process.env.URL as string);
@@ -69,9 +65,11 @@ class Client {
   }
 }
 
+const open = () => Promise.all(Array.from({ length: Number(process.env.CONCURRENCY) }, () => Client.open()));
+
 /** @param first  jobs before the clock starts; connections are made before, too @returns ms of the others */
-async function submit(jobs: number, first = 0): Promise<number> {
-  const clients = await Promise.all(Array.from({ length: Number(process.env.CONCURRENCY) }, () => Client.open()));
+async function submit(jobs: number, first: number): Promise<number> {
+  const clients = await open();
   let [left, done] = [jobs, 0];
   let start = performance.now();
   await Promise.all(
@@ -87,18 +85,11 @@ async function submit(jobs: number, first = 0): Promise<number> {
   return ms;
 }
 
-if (process.env.MODE === "orders") {
-  process.on("message", async ([jobs, first]: [number, number]) => process.send?.(await submit(jobs, first)));
-  await new Promise(() => {});
-} else if (process.env.MODE === "submit") {
-  const jobs = Number(process.env.JOBS);
-  console.log(JSON.stringify({ perSecond: jobs / ((await submit(jobs)) / 1_000) }));
-} else {
-  const every = 1_000 / Number(process.env.RATE);
-  const total = Number(process.env.RATE) * Number(process.env.SECONDS);
-  const idle = await Promise.all(Array.from({ length: Number(process.env.CONCURRENCY) }, () => Client.open()));
-  const sent: Promise<readonly [string, number]>[] = [];
-  const post = async () => {
+/** @param rate  posts a second @returns their ids and when they were sent, in ms since 1970 */
+async function pace(rate: number, seconds: number): Promise<Sent> {
+  const idle = await open();
+  const sent: Promise<Sent[number]>[] = [];
+  const post = async (): Promise<Sent[number]> => {
     const at = performance.timeOrigin + performance.now();
     // the one that has rested longest: a gateway may close what rests for 10 s
     let client = idle.shift();
@@ -106,17 +97,22 @@ if (process.env.MODE === "orders") {
     client ??= await Client.open();
     const { job_id } = JSON.parse(await client.post()) as { job_id: string };
     idle.push(client);
-    return [job_id, at] as const;
+    return [job_id, at];
   };
-  // Connections and this client's own code first: they are not what is measured.
+  // New connections first: they are not what is measured.
   await Promise.all(idle.map((client) => client.post()));
   await Bun.sleep(300);
   const start = performance.now();
-  for (let i = 0; i < total; i++) {
-    const wait = start + i * every - performance.now();
+  for (let i = 0; i < rate * seconds; i++) {
+    const wait = start + (i * 1_000) / rate - performance.now();
     if (wait > 0) await Bun.sleep(Math.ceil(wait)); // when a job was sent is told as it was, not as planned
     sent.push(post());
   }
-  console.log(JSON.stringify({ sent: await Promise.all(sent) }));
+  const all = await Promise.all(sent);
+  for (const client of idle) client.close();
+  return all;
 }
-process.exit(0);
+
+process.on("message", async (order: Order) => {
+  process.send?.("jobs" in order ? await submit(order.jobs, order.first) : await pace(order.rate, order.seconds));
+});
