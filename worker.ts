@@ -125,14 +125,14 @@ const describe = (): WorkerInfo => ({
       lane.service,
       {
         slots: lane.settings.slots,
-        busy: lane.busy,
+        busy: lane.prefetch.busy,
         // a map keeps the order of insertion: the longest running first
         runs: [...lane.running.values().take(MOST_RUNS)].map(({ job, started }) => ({
           id: job.id,
           op: job.operation,
           since: started,
         })),
-        ...(lane.parked ? { parked: lane.parked.reason, since: lane.parked.since } : {}),
+        ...(lane.parking.parked ? { parked: lane.parking.parked.reason, since: lane.parking.parked.since } : {}),
       },
     ]),
   ),
@@ -201,7 +201,7 @@ async function shutdown(): Promise<void> {
   if (signals > 1) return;
   state = "draining";
   presence.announce(describe()).catch(() => {});
-  const busy = lanes.reduce((sum, { lane }) => sum + lane.busy, 0);
+  const busy = lanes.reduce((sum, { lane }) => sum + lane.prefetch.busy, 0);
   log(`draining: ${busy} calls have ${config.drainMs / 1000} s to end; a second signal hands them back at once`);
   for (const { lane } of lanes) lane.stop(false);
   void lanes[0]?.unblock().catch(() => {});

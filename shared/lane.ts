@@ -20,7 +20,8 @@ import { Bell } from "./bell.ts";
 import { backoffMs, call, type Outcome } from "./call.ts";
 import type { JobError } from "./faults.ts";
 import { type JobId, type JobOptions, random62, type ServiceName } from "./jobs.ts";
-import { type Parked, Parking } from "./parking.ts";
+import { Lease } from "./lease.ts";
+import { Parking } from "./parking.ts";
 import { Prefetch } from "./prefetch.ts";
 import type { Operation } from "./services.ts";
 import { MOST_INLINE, type Run, type SettleSettings, Settles } from "./settle.ts";
@@ -40,6 +41,9 @@ export type LaneSettings = SettleSettings & {
 export type Wait = (ask: Ask | undefined, nonce: string) => Promise<Turned | undefined>;
 
 const SETTLE_BATCH = 256;
+/** Sweeps after which the answer of a turn behind BLMOVE counts as lost, though its connection seems to live. */
+const LATE_SIGHTS = 5;
+type Seen = { token: string; sights: number };
 
 export class Lane {
   readonly running = new Map<JobId, Run>();
@@ -59,18 +63,19 @@ export class Lane {
   private reconcileDue = false;
   /** BLMOVE brought something whose reply did not come: the next turn starts it, or hands it back */
   private stray = false;
-  private strangers = new Map<JobId, string>();
+  private strangers = new Map<JobId, Seen>();
   private missing = new Set<JobId>();
   /** of the take behind a BLMOVE that has not answered: what it started is no stranger yet */
   private nonce = "";
-  /** by performance.now(): when the lease was renewed last, for certain */
-  private leasedAt = performance.now();
+  private readonly lease: Lease;
   /** Only what may be called twice is started before it is known that this worker lives. */
   private readonly eager: boolean;
-  private readonly limits: string;
+  private readonly asks: Omit<Ask, "slots">;
   private readonly settles: Settles;
-  private readonly parking: Parking;
-  private readonly prefetch: Prefetch;
+  /** whether it takes nothing, because the service refuses connections */
+  readonly parking: Parking;
+  /** calls that are being made, and jobs that wait for a slot */
+  readonly prefetch: Prefetch;
 
   constructor(
     readonly service: ServiceName,
@@ -80,6 +85,7 @@ export class Lane {
     private readonly wait: Wait,
     private readonly log: (line: string) => void,
   ) {
+    this.lease = new Lease(settings.leaseMs);
     this.settles = new Settles(consumer.worker, settings, log);
     this.parking = new Parking(service, consumer.redis, settings.parkLimitMs, log, () => {
       this.hungry = true;
@@ -89,11 +95,12 @@ export class Lane {
     this.eager = [...ops.values()].every((op) => op.onOrphan === "retry");
     const ahead = settings.concurrency === 0 && this.eager;
     const handBack = (runs: Run[]) => {
-      for (const run of runs) if (run.why !== "lost") this.done.push(this.returned(run));
+      for (const run of runs) this.over(run, this.returned(run));
       this.bell.ring();
     };
     this.prefetch = new Prefetch(settings.slots, ahead, (run) => void this.work(run), handBack);
-    this.limits = [...ops.values()].map((op) => `${op.name}=${op.timeoutMs}`).join(" ");
+    const limits = [...ops.values()].map((op) => `${op.name}=${op.timeoutMs}`).join(" ");
+    this.asks = { concurrency: settings.concurrency, limitMs: 3_600_000, limits };
   }
 
   /** Jobs that it may hold: one less while BLMOVE may bring one, unless that one is here already. */
@@ -101,18 +108,8 @@ export class Lane {
     return this.settings.slots + this.prefetch.room() - (this.blocking && !this.stray ? 1 : 0);
   }
 
-  /** why it takes nothing: the service refuses connections */
-  get parked(): Parked | undefined {
-    return this.parking.parked;
-  }
-
-  /** calls that are being made */
-  get busy(): number {
-    return this.prefetch.busy;
-  }
-
   private get taking(): boolean {
-    return !this.quiet && !this.held && !this.parked && !this.stopped;
+    return !this.quiet && !this.held && !this.parking.parked && !this.stopped;
   }
 
   /** Works until stop() was called and nothing is in hand. Outlives every outage of Redis. */
@@ -130,7 +127,7 @@ export class Lane {
         if (this.reconcileDue) await this.reconcile();
         if (room || this.done.length > 0 || this.stray) {
           // Answers come several to a tick of the event loop: all of them go with this turn.
-          if (this.busy > 0) await new Promise((next) => setImmediate(next));
+          if (this.prefetch.busy > 0) await new Promise((next) => setImmediate(next));
           await this.turn(this.taking ? this.room : -1);
         }
         failures = 0;
@@ -155,7 +152,7 @@ export class Lane {
       if (settles.length >= SETTLE_BATCH || (settles.length > 0 && bytes > MOST_INLINE)) break;
       settles.push(settle);
     }
-    const turned = await this.consumer.turn(this.service, settles, this.ask(slots));
+    const turned = await this.consumer.turn(this.service, settles, { slots, ...this.asks });
     this.stray = false;
     this.done.splice(0, settles.length);
     settles.forEach((settle, i) => {
@@ -168,16 +165,15 @@ export class Lane {
     if (this.done.length === 0 && !this.hungry) this.bell.ring(); // the blocker's turn
   }
 
-  private ask(slots: number): Ask {
-    return { slots, concurrency: this.settings.concurrency, limitMs: 3_600_000, limits: this.limits };
-  }
-
-  private took({ jobs, more }: Turned): void {
+  private took({ verdicts, jobs, more }: Turned): void {
     for (const job of jobs) this.start(job);
     this.hungry = more === MORE.jobs || more === MORE.concurrency;
-    if (more !== MORE.concurrency) return;
-    this.notBefore = performance.now() + 300;
-    setTimeout(() => this.bell.ring(), 300);
+    // There are jobs, but it got none: held is full of strangers, until reconcile hands them back.
+    const full = more === MORE.jobs && jobs.length + verdicts.length === 0;
+    const waitMs = more === MORE.concurrency ? 300 : full ? 5 : 0;
+    if (waitMs === 0) return;
+    this.notBefore = performance.now() + waitMs;
+    setTimeout(() => this.bell.ring(), waitMs);
   }
 
   /** Waits in BLMOVE while the queue is empty; every return, a time-out too, leads to a turn (protocol.md §2). */
@@ -188,19 +184,17 @@ export class Lane {
         continue;
       }
       this.blocking = true;
-      this.nonce = random62(8);
+      const nonce = random62(8);
+      this.nonce = nonce;
       const sent = performance.now();
-      let turned: Turned | undefined;
-      try {
-        turned = await this.wait(this.eager ? this.ask(this.settings.slots) : undefined, this.nonce);
-      } catch {
-        await sleep(200 + 300 * Math.random());
-      }
-      this.nonce = "";
+      // Room for one: what comes with it is for whoever is alive, and this worker may not be.
+      const ask = this.eager ? { slots: this.running.size + 1, ...this.asks } : undefined;
+      const turned = await this.wait(ask, nonce).catch(() => sleep(200 + 300 * Math.random()).then(() => undefined));
       this.blocking = false;
       this.hungry = true; // unless a turn says that nothing is left
-      // Frozen for longer than its lease, it no longer knows whose the jobs are: reconcile will tell.
-      if (turned && performance.now() - Math.max(sent, this.leasedAt) < this.settings.leaseMs) this.took(turned);
+      // Else it does not know whose the jobs are by now: reconcile will tell, or has told already.
+      if (turned && this.nonce === nonce && this.lease.heldSince(sent)) this.took(turned);
+      this.nonce = "";
       this.bell.ring();
     }
   }
@@ -208,7 +202,8 @@ export class Lane {
   private start(job: Taken): void {
     const run: Run = { job, started: Date.now(), abort: new Abort() };
     const earlier = this.running.get(job.id);
-    if (earlier) this.drop(earlier, "it was taken again here");
+    // One that is over is being settled; and under a turn, `done` may only grow.
+    if (earlier && !earlier.over) this.drop(earlier, "it was taken again here");
     this.running.set(job.id, run);
     // It may be what its last worker died of: what was not called must not be counted among its victims again and again.
     if (job.redeliveries > 0) this.prefetch.forget();
@@ -248,10 +243,15 @@ export class Lane {
       this.log(`${job.id}: ${error instanceof Error ? error.stack : error}`);
       settle = this.settles.failed(run, { code: "bad_job", message: String(error), retryable: false });
     }
-    if (run.why !== "lost") this.done.push(settle);
+    this.over(run, settle);
     this.prefetch.ended(performance.now() - began);
     this.prefetch.fill(this.taking);
     this.bell.ring();
+  }
+
+  private over(run: Run, settle: Settle): void {
+    run.over = true;
+    if (run.why !== "lost") this.done.push(settle);
   }
 
   /** contract.md §4: which outcome of a call becomes what. */
@@ -295,15 +295,20 @@ export class Lane {
   private async reconcile(): Promise<void> {
     this.reconcileDue = false;
     const { held, waking } = await this.consumer.holding(this.service);
-    const strangers = new Map<JobId, string>();
+    const strangers = new Map<JobId, Seen>();
     const unknown = [...held].filter((id) => !this.running.has(id));
     const records = await Promise.all(unknown.map((id) => this.consumer.token(this.service, id)));
     for (const [i, id] of unknown.entries()) {
       const { token, state } = records[i] as { token: string; state: string };
-      if (state === "started" && this.strangers.get(id) === token) {
+      if (this.running.has(id)) continue; // the answer of the turn behind BLMOVE came meanwhile
+      const before = this.strangers.get(id);
+      const sights = before?.token === token ? before.sights + 1 : 1;
+      const coming = this.nonce !== "" && token.endsWith(this.nonce);
+      if (state === "started" && sights >= (coming ? LATE_SIGHTS : 2)) {
         this.log(`${id}: taken but its reply was lost; handed back`);
         this.done.push({ id, token, kind: "return", ttlMs: this.settings.failureTtlMs });
-      } else if (!this.nonce || !token.endsWith(this.nonce)) strangers.set(id, token);
+        if (coming) this.nonce = ""; // the answer is not believed any more when it comes
+      } else strangers.set(id, { token, sights });
     }
     this.strangers = strangers;
     const missing = new Set<JobId>();
@@ -335,7 +340,7 @@ export class Lane {
   async beat(): Promise<void> {
     const sent = performance.now();
     for (const id of await this.consumer.beat(this.service)) this.cancel(id);
-    this.leasedAt = sent;
+    this.lease.renewed(sent);
   }
 
   /** Asks for a reconcile before the next turn. Called every second. */
@@ -361,17 +366,15 @@ export class Lane {
 
   /** Ends the lane: with `now`, calls are closed and their jobs handed back without an attempt spent. */
   stop(now: boolean): void {
-    this.quiet = true;
     this.stopped = true;
     this.parking.stop();
-    this.prefetch.clear();
+    this.hush();
     if (now) {
       for (const run of this.running.values()) {
         run.why ??= "drain";
         run.abort.abort();
       }
     }
-    this.bell.ring();
   }
 }
 

@@ -18,8 +18,8 @@ export type SettleSettings = {
   resultsDir: string;
 };
 
-/** An attempt in a lane's hands. */
-export type Run = { job: Taken; started: number; abort: Abort; why?: "cancel" | "drain" | "lost" };
+/** An attempt in a lane's hands; over: its settle is made. */
+export type Run = { job: Taken; started: number; abort: Abort; why?: "cancel" | "drain" | "lost"; over?: boolean };
 
 type Answer = Extract<Outcome, { kind: "finished" }>;
 type Result = Answer["result"];

@@ -20,7 +20,13 @@ afterAll(async () => {
   await s?.stop();
 });
 beforeEach(() => s.clear());
-afterEach(() => lanes.stop());
+afterEach(() => {
+  for (const answer of unanswered.splice(0)) answer(NOTHING); // a test that failed must not wait for ever
+  return lanes.stop();
+});
+
+const NOTHING: Turned = { verdicts: [], jobs: [], more: 0 };
+const unanswered: ((turned: Turned) => void)[] = [];
 
 const state = (id: JobId, what: string) => until(async () => (await s.state(id)) === what, 5_000);
 
@@ -37,6 +43,7 @@ function slow() {
   const answer = new Promise<Turned>((done, failed) => {
     answered = { done, failed };
   });
+  unanswered.push(answered!.done);
   let first = true;
   const wait: Wait = (ask, nonce) => {
     if (!first) return Bun.sleep(50).then(() => undefined);
@@ -47,9 +54,9 @@ function slow() {
   const other = s.worker("w1"); // the same worker's connection
   return {
     wait,
-    async take(): Promise<Turned> {
+    async take(more: Partial<Ask> = {}): Promise<Turned> {
       const [ask, nonce] = await sent;
-      return other.turn(SERVICE, [], ask as Ask, nonce);
+      return other.turn(SERVICE, [], { ...(ask as Ask), ...more }, nonce);
     },
     sent,
     answer: (turned: Turned) => answered.done(turned),
@@ -115,11 +122,93 @@ test("a beat keeps the lease: a late answer of a worker that lives is called", a
   await by.sent;
   const id = await s.submit();
   const turned = await by.take();
-  await Bun.sleep(300);
-  await lane.beat();
+  for (let i = 0; i < 4; i++) {
+    await Bun.sleep(100);
+    await lane.beat();
+  }
   by.answer(turned);
   await until(async () => service.byJob(id).length === 1, 5_000);
   await state(id, "finished");
+});
+
+test("an answer of before a gap in the lease calls nothing, though the lease was renewed since", async () => {
+  const by = slow();
+  const { lane, worker } = lanes.start("w1", { leaseMs: 200 }, by.wait);
+  await by.sent;
+  const id = await s.submit();
+  const turned = await by.take();
+  await Bun.sleep(300); // frozen; another has it now
+  await s.age(worker, 31_000);
+  const rules = { leaseMs: 30_000, ttlMs: DAY, once: [], seen: Date.now() };
+  expect((await s.maintainer.reap(SERVICE, worker.worker, rules))[0]).toBe(1);
+  const [again] = await s.worker("w2").take();
+  expect(again?.id).toBe(id);
+  await lane.beat(); // on a connection whose answer comes first
+  by.answer(turned);
+  await Bun.sleep(150);
+  expect(service.byJob(id)).toEqual([]);
+});
+
+test("an answer that does not come for seconds counts as lost; when it comes after all, it is not believed", async () => {
+  const by = slow();
+  const { lane, lines } = lanes.start("w1", {}, by.wait);
+  await by.sent;
+  const id = await s.submit();
+  const turned = await by.take();
+  await sweeps(lane, 5);
+  await state(id, "finished"); // taken again
+  expect(lines.join()).toContain("its reply was lost");
+  by.answer(turned);
+  await Bun.sleep(150);
+  expect(service.byJob(id).length).toBe(1);
+});
+
+test("a job that is settled and comes back before the settle's answer takes no other settle with it", async () => {
+  const ids = [
+    await s.submit({ payload: '{"fail":1,"sleep":60}' }),
+    await s.submit({ payload: '{"sleep":300}' }),
+  ] as const;
+  const by = slow();
+  const { lane, worker } = lanes.start("w1", { slots: 4 }, by.wait, { retries: 3, backoffMs: 0 });
+  const turn = worker.turn.bind(worker);
+  let release = () => {};
+  const released = new Promise<void>((done) => {
+    release = done;
+  });
+  worker.turn = async (...args) => {
+    const turned = await turn(...args);
+    if (args[1].some((settle) => settle.id === ids[0])) await released; // what it did is done, its answer is late
+    return turned;
+  };
+  await until(() => service.byJob(ids[1]).length === 1, 5_000);
+  lane.held = true; // as a parked one: it settles, and takes nothing
+  await state(ids[0], "queued"); // it was refused, and waits again
+  const turned = await by.take({ slots: 4 });
+  expect(turned.jobs.map((job) => job.id)).toEqual([ids[0]]);
+  await Bun.sleep(400); // the other has ended, and waits to be settled
+  by.answer(turned);
+  await Bun.sleep(50);
+  release();
+  await state(ids[1], "finished");
+  lane.held = false;
+  lane.sweep();
+  for (const id of ids) await state(id, "finished");
+});
+
+test("while strangers fill its slots and jobs wait, a lane does not ask in a loop", async () => {
+  const { worker } = lanes.start("w1", { slots: 1 });
+  await s.submit();
+  await s.worker("w1").take(1); // as if this turn's reply never came
+  const turn = worker.turn.bind(worker);
+  let count = 0;
+  worker.turn = (...args) => {
+    count++;
+    return turn(...args);
+  };
+  await s.submit();
+  await Bun.sleep(400);
+  expect(count).toBeGreaterThan(3);
+  expect(count).toBeLessThan(100);
 });
 
 test("what the take brings to a lane that takes nothing any more goes back and is not called", async () => {
@@ -140,7 +229,7 @@ test("a lane that stops while its take is on the way hands back what it brings",
   const { lane } = lanes.start("w1", { slots: 600 }, by.wait);
   await by.sent;
   const ids = await Promise.all(Array.from({ length: 600 }, () => s.submit())); // more than one turn settles
-  const turned = await by.take();
+  const turned = await by.take({ slots: 600 });
   expect(turned.jobs.length).toBe(600);
   lane.stop(false);
   await Bun.sleep(100); // its own loop has ended
@@ -154,12 +243,12 @@ test("nothing is taken behind BLMOVE where a worker's death would end a job that
   const by = slow();
   lanes.start("w1", {}, by.wait, { onOrphan: "fail" });
   expect((await by.sent)[0]).toBeUndefined();
-  by.answer({ verdicts: [], jobs: [], more: 0 });
+  by.answer(NOTHING);
 });
 
-test("a lane asks for a turn behind BLMOVE with its own slots, concurrency and limits", async () => {
+test("a lane asks for one job behind BLMOVE, with its own concurrency and limits", async () => {
   const by = slow();
   lanes.start("w1", { slots: 7, concurrency: 3, resultTtlMs: DAY }, by.wait, { timeoutMs: 9_000 });
-  expect((await by.sent)[0]).toEqual({ slots: 7, concurrency: 3, limitMs: 3_600_000, limits: "work=9000" });
-  by.answer({ verdicts: [], jobs: [], more: 0 });
+  expect((await by.sent)[0]).toEqual({ slots: 1, concurrency: 3, limitMs: 3_600_000, limits: "work=9000" });
+  by.answer(NOTHING);
 });

@@ -136,7 +136,7 @@ test("a lane that stops hands back at once what waits in it, uncalled", async ()
   const { lane, long, seen } = await overtaken();
   (lane as unknown as { prefetch: { look(): void } }).prefetch.look = () => {}; // not because they waited for too long
   await full(lane, long);
-  expect(lane.busy).toBe(SLOTS);
+  expect(lane.prefetch.busy).toBe(SLOTS);
   const waiting = [...lane.running.keys()].slice(SLOTS);
   expect(seen.returned).toEqual([]);
   lane.stop(false);

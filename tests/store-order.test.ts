@@ -196,6 +196,19 @@ test("a turn sent behind BLMOVE starts what it brings, under the nonce that the 
   blocking.disconnect();
 });
 
+test("what a turn sent behind BLMOVE started counts, though BLMOVE was refused; with nothing started the refusal is told", async () => {
+  const blocking = connect(s.redis.url, "block", "b");
+  const id = await s.submit();
+  await s.redis.client.config("SET", "maxmemory", "1");
+  try {
+    expect((await w.block(blocking, SERVICE, { ...ASK, slots: 1 }, "mine"))?.jobs).toMatchObject([{ id }]);
+    expect(w.block(blocking, SERVICE, { ...ASK, slots: 1 }, "next")).rejects.toThrow("OOM");
+  } finally {
+    await s.redis.client.config("SET", "maxmemory", "0");
+  }
+  blocking.disconnect();
+});
+
 test("a turn sent behind BLMOVE gives back what there is no room for, and says that there is more", async () => {
   const blocking = connect(s.redis.url, "block", "b");
   const [first] = await submitAll(5);

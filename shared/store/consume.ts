@@ -1,6 +1,5 @@
 /** Verbs of those who do the work: take, settle, beat. */
 import { Buffer } from "node:buffer";
-import { Fault } from "../faults.ts";
 import { FIELD, type JobId, parseHead, random62, type ServiceName, type WorkerId } from "../jobs.ts";
 import { keysOf, root } from "../keys.ts";
 import { type Connection, type ScriptValue, script, wordsOf } from "../script.ts";
@@ -124,12 +123,16 @@ export class Consumer {
       const moved = blocking.blmove(keys.ready, keys.wake(this.worker), "RIGHT", "LEFT", String(BLOCK_MS / 1_000));
       return [ask && this.turn(service, [], ask, nonce, blocking), moved, leased] as const;
     });
-    try {
-      return (await within(3 * BLOCK_MS, Promise.all(sent)))[0];
-    } catch (error) {
-      if (error instanceof Fault) blocking.disconnect(true); // silent for too long: half open
+    const late = (error: unknown) => {
+      blocking.disconnect(true); // silent for too long: half open
       throw error;
-    }
+    };
+    // All of them: nothing of ours stays on the connection, and what the turn started counts, whatever became of the rest.
+    const [turned, moved, leased] = await within(3 * BLOCK_MS, Promise.allSettled(sent)).catch(late);
+    const failed = [turned, moved, leased].find((one) => one.status === "rejected");
+    const brought = turned.status === "fulfilled" ? turned.value : undefined;
+    if (failed && !brought?.jobs.length) throw failed.reason;
+    return brought;
   }
 
   /** Renews the lease. @returns ids whose cancel was asked for */

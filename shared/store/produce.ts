@@ -146,9 +146,7 @@ export class Producer {
         // The oldest one's time counts: it may have waited behind a slow call before this one.
         const waited = performance.now() - (batch[0] as Waiting).since;
         const replies = await within(Math.max(100, ANSWER_MS - waited), call);
-        batch.forEach((item, i) => {
-          this.answer(item, replies[i] as string);
-        });
+        for (const [i, item] of batch.entries()) this.answer(item, replies[i] as string);
       } catch (error) {
         const unsent = neverSent(error);
         for (const item of batch) {
