@@ -84,7 +84,8 @@ function laneOf(name: ServiceName): { lane: Lane; unblock(): Promise<void> } {
       concurrency: config.registry.lane(name).concurrency,
     },
     consumer,
-    (ask, nonce) => consumer.block(blocking, name, ask, nonce),
+    // A Cluster's client sends again what was cut off, each command by itself: a take of before would start a job for nobody.
+    (ask, nonce) => consumer.block(blocking, name, blocking instanceof Redis ? ask : undefined, nonce),
     log,
   );
   return {
