@@ -1,7 +1,7 @@
 /** A lane whose take goes right behind BLMOVE: what becomes of it when its answer is late, lost, or comes to a worker that was frozen. */
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "bun:test";
 import type { JobId } from "../shared/jobs.ts";
-import type { Wait } from "../shared/lane.ts";
+import type { LaneSettings, Wait } from "../shared/lane.ts";
 import type { Ask, Turned } from "../shared/store/consume.ts";
 import { Lanes } from "./support/lane.ts";
 import { type FakeService, startService } from "./support/service.ts";
@@ -64,6 +64,15 @@ function slow() {
   };
 }
 
+/** An idle lane whose take has started a job, and whose answer has not come. */
+async function taken(more: Partial<LaneSettings> = {}) {
+  const by = slow();
+  const started = lanes.start("w1", more, by.wait);
+  await by.sent;
+  const id = await s.submit();
+  return { ...started, by, id, turned: await by.take() };
+}
+
 async function sweeps(lane: { sweep(): void }, count: number) {
   for (let i = 0; i < count; i++) {
     lane.sweep();
@@ -72,11 +81,7 @@ async function sweeps(lane: { sweep(): void }, count: number) {
 }
 
 test("a job that the take started is no stranger while its answer is on the way, and is called once", async () => {
-  const by = slow();
-  const { lane, lines } = lanes.start("w1", {}, by.wait);
-  await by.sent;
-  const id = await s.submit();
-  const turned = await by.take();
+  const { lane, lines, by, id, turned } = await taken();
   await sweeps(lane, 4);
   expect(await s.state(id)).toBe("started");
   by.answer(turned);
@@ -86,11 +91,7 @@ test("a job that the take started is no stranger while its answer is on the way,
 });
 
 test("a job whose take was lost with its connection goes back, no attempt and no redelivery spent, and runs", async () => {
-  const by = slow();
-  const { lane, lines } = lanes.start("w1", {}, by.wait);
-  await by.sent;
-  const id = await s.submit();
-  await by.take();
+  const { lane, lines, by, id } = await taken();
   by.lose();
   await until(async () => {
     lane.sweep();
@@ -102,11 +103,7 @@ test("a job whose take was lost with its connection goes back, no attempt and no
 });
 
 test("an answer that is read after the lease is over calls nothing: another worker may have the job", async () => {
-  const by = slow();
-  const { lane } = lanes.start("w1", { leaseMs: 200 }, by.wait);
-  await by.sent;
-  const id = await s.submit();
-  const turned = await by.take();
+  const { lane, by, id, turned } = await taken({ leaseMs: 200 });
   await Bun.sleep(300); // frozen
   by.answer(turned);
   await Bun.sleep(100);
@@ -117,11 +114,7 @@ test("an answer that is read after the lease is over calls nothing: another work
 });
 
 test("a beat keeps the lease: a late answer of a worker that lives is called", async () => {
-  const by = slow();
-  const { lane } = lanes.start("w1", { leaseMs: 200 }, by.wait);
-  await by.sent;
-  const id = await s.submit();
-  const turned = await by.take();
+  const { lane, by, id, turned } = await taken({ leaseMs: 200 });
   for (let i = 0; i < 4; i++) {
     await Bun.sleep(100);
     await lane.beat();
@@ -132,15 +125,10 @@ test("a beat keeps the lease: a late answer of a worker that lives is called", a
 });
 
 test("an answer of before a gap in the lease calls nothing, though the lease was renewed since", async () => {
-  const by = slow();
-  const { lane, worker } = lanes.start("w1", { leaseMs: 200 }, by.wait);
-  await by.sent;
-  const id = await s.submit();
-  const turned = await by.take();
+  const { lane, worker, by, id, turned } = await taken({ leaseMs: 200 });
   await Bun.sleep(300); // frozen; another has it now
   await s.age(worker, 31_000);
-  const rules = { leaseMs: 30_000, ttlMs: DAY, once: [], seen: Date.now() };
-  expect((await s.maintainer.reap(SERVICE, worker.worker, rules))[0]).toBe(1);
+  expect((await worker.reapOf(worker))[0]).toBe(1);
   const [again] = await s.worker("w2").take();
   expect(again?.id).toBe(id);
   await lane.beat(); // on a connection whose answer comes first
@@ -150,11 +138,7 @@ test("an answer of before a gap in the lease calls nothing, though the lease was
 });
 
 test("an answer that does not come for seconds counts as lost; when it comes after all, it is not believed", async () => {
-  const by = slow();
-  const { lane, lines } = lanes.start("w1", {}, by.wait);
-  await by.sent;
-  const id = await s.submit();
-  const turned = await by.take();
+  const { lane, lines, by, id, turned } = await taken();
   await sweeps(lane, 5);
   await state(id, "finished"); // taken again
   expect(lines.join()).toContain("its reply was lost");
@@ -212,11 +196,7 @@ test("while strangers fill its slots and jobs wait, a lane does not ask in a loo
 });
 
 test("what the take brings to a lane that takes nothing any more goes back and is not called", async () => {
-  const by = slow();
-  const { lane } = lanes.start("w1", {}, by.wait);
-  await by.sent;
-  const id = await s.submit();
-  const turned = await by.take();
+  const { lane, by, id, turned } = await taken();
   lane.hush();
   by.answer(turned);
   await state(id, "queued");

@@ -202,7 +202,7 @@ test("what a turn sent behind BLMOVE started counts, though BLMOVE was refused; 
   await s.redis.client.config("SET", "maxmemory", "1");
   try {
     expect((await w.block(blocking, SERVICE, { ...ASK, slots: 1 }, "mine"))?.jobs).toMatchObject([{ id }]);
-    expect(w.block(blocking, SERVICE, { ...ASK, slots: 1 }, "next")).rejects.toThrow("OOM");
+    await expect(w.block(blocking, SERVICE, { ...ASK, slots: 1 }, "next")).rejects.toThrow("OOM");
   } finally {
     await s.redis.client.config("SET", "maxmemory", "0");
   }
