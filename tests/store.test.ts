@@ -214,6 +214,21 @@ test("submit sent twice under one id accepts once (I1, I7)", async () => {
   expect(await twice(() => s.producer.send(SERVICE, batch))).toEqual([Array(3).fill("ok"), Array(3).fill("ok")]);
 });
 
+test("one id twice in one call is one job (I7)", async () => {
+  const mine = job();
+  expect(await s.producer.send(SERVICE, [mine, mine, job()])).toEqual(["ok", "ok", "ok"]);
+  expect(await s.redis.client.lrange(KEYS.ready, 1, -1)).toEqual([mine.id]);
+});
+
+test("jobs are numbered in their order, whatever the call: 1, 9, 10, 99, 100, 199, 200, 1000", async () => {
+  const jobs = Array.from({ length: 1_010 }, () => job());
+  for (let at = 0, size = 1; at < jobs.length; at += size, size = (size % 11) + 1) {
+    await s.producer.send(SERVICE, jobs.slice(at, at + size));
+  }
+  const heads = await Promise.all(jobs.map(({ id }) => s.redis.client.hget(KEYS.job(id), "h")));
+  expect(heads.map((head) => head?.split(" ")[0])).toEqual(jobs.map((_, i) => String(i + 1)));
+});
+
 test("submit sent again after the job has started or ended changes nothing", async () => {
   const mine = job();
   await s.producer.send(SERVICE, [mine]);

@@ -15,22 +15,19 @@
 --   "full"       maxQueued reached; nothing written
 --
 -- I1, I7: record and list entry come in one step, guarded by the record's existence. I9: the key is written with it.
-local size = 3
-local record = K.job
-local waiting = 0
+local size, record, limit = 3, K.job, math.huge
 local counts = call('HMGET', K.counts, 'seq', 'ghosts', 'condemned', 'condemnedlater')
 local seq = tonumber(counts[1]) or 0
 if maxQueued > 0 then
-  waiting = call('LLEN', K.ready) + call('LLEN', K.shelf) + call('ZCARD', K.backlog) + call('ZCARD', K.scheduled)
-    - (counts[2] or 0) + (counts[3] or 0) + (counts[4] or 0)
+  limit = maxQueued - call('LLEN', K.ready) - call('LLEN', K.shelf) - call('ZCARD', K.backlog) - call('ZCARD', K.scheduled)
+    + (counts[2] or 0) - (counts[3] or 0) - (counts[4] or 0)
 end
-local odd, plain, fresh = {}, {}, 0
-local jobs = (#ARGV - rest + 1) / size
--- One look for all of them: mostly none is here yet.
-local records = {}
+local odd, fresh, listed, jobs = {}, 0, 0, (#ARGV - rest + 1) / size
+-- Made with room for all of them: a table that grows is hashed anew each time.
+local records, plain = { unpack(ARGV, rest, rest + jobs - 1) }, { unpack(ARGV, rest, rest + jobs - 1) }
 for i = 1, jobs do records[i] = record .. ARGV[rest + (i - 1) * size] end
+-- One look for all of them: mostly none is here yet.
 local repeated = call('EXISTS', unpack(records)) > 0
-local written = {}
 local push_one -- made for the first job of another priority
 local function push_other(id, pri, n)
   if not push_one then
@@ -39,35 +36,37 @@ local function push_other(id, pri, n)
   end
   push_one(id, pri, n, false)
 end
+local more, at = nil, rest
 for i = 1, jobs do
-  local at = rest + (i - 1) * size
-  local id, more = ARGV[at], more_of(at)
+  local id = ARGV[at]
+  if ARGV[at + 1] ~= '' then more = more_of(at) end
   local known = more.idem and call('GET', K.idem .. more.idem)
   if known and string.sub(known, 1, #id) ~= id then
     local cut = string.find(known, ' ', 1, true)
     local word = string.sub(known, cut + 1) == more.body and '=' .. string.sub(known, 1, cut - 1) or 'conflict'
     odd[#odd + 1], odd[#odd + 2] = i, word
-  elseif written[id] or (repeated and call('EXISTS', records[i]) == 1) then
+  elseif repeated and call('EXISTS', records[i]) == 1 then
     -- it is here: nothing to write
-  elseif maxQueued > 0 and waiting + fresh >= maxQueued then
+  elseif fresh >= limit then
     odd[#odd + 1], odd[#odd + 2] = i, 'full'
   else
-    local later = more.due and more.due > now
-    local n = seq + fresh + 1
-    write_record(records[i], at, more, later and 'scheduled' or 'queued', n)
-    if later then
-      call('ZADD', K.scheduled, more.due, id)
-    elseif more.pri then
-      push_other(id, more.pri, n)
-    else
-      plain[#plain + 1] = id
+    local later, n = more.due and more.due > now, seq + fresh + 1
+    -- nothing new: the same id twice in one call
+    if write_record(records[i], at, more, later and 'scheduled' or 'queued', n) > 0 then
+      fresh = fresh + 1
+      if later then
+        call('ZADD', K.scheduled, more.due, id)
+      elseif more.pri then
+        push_other(id, more.pri, n)
+      else
+        listed, plain[listed + 1] = listed + 1, id
+      end
+      if more.idem then call('SET', K.idem .. more.idem, id .. ' ' .. more.body, 'PX', idemTtl) end
     end
-    if more.idem then call('SET', K.idem .. more.idem, id .. ' ' .. more.body, 'PX', idemTtl) end
-    written[id] = true
-    fresh = fresh + 1
   end
+  at = at + size
 end
-if #plain > 0 then call('LPUSH', call('EXISTS', K.paused) == 1 and K.shelf or K.ready, unpack(plain)) end
+if listed > 0 then call('LPUSH', call('EXISTS', K.paused) == 1 and K.shelf or K.ready, unpack(plain, 1, listed)) end
 if fresh > 0 then
   call('HSET', K.counts, 'seq', text(seq + fresh))
   count('submitted', fresh)
