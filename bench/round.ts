@@ -88,14 +88,21 @@ async function submitAll(sides: Side[], jobs: number): Promise<void> {
 }
 
 /** What was done within the slices: jobs, s, and CPU seconds of Redis and of worker, service and Redis. */
-type Draining = Side & { worker: Child; jobs: number; seconds: number; redisCpu: number; cpu: number };
+type Draining = Side & {
+  worker: Child;
+  slices: number;
+  jobs: number;
+  seconds: number;
+  redisCpu: number;
+  cpu: number;
+};
 
 /** Starts a worker and stops it when it is warm: starting a process is not draining. */
 async function startDrain(side: Side, service: Service): Promise<Draining> {
   const worker = await side.contender.worker(side.redis, service.url, service.dir);
   await reach(side, WARM);
   process.kill(worker.pid, "SIGSTOP");
-  return { ...side, worker, jobs: 0, seconds: 0, redisCpu: 0, cpu: 0 };
+  return { ...side, worker, slices: 0, jobs: 0, seconds: 0, redisCpu: 0, cpu: 0 };
 }
 
 /** Waits until so many jobs have finished. @returns how many have */
@@ -114,14 +121,15 @@ async function awake<T>(worker: Child, part: () => Promise<T>): Promise<T> {
 }
 
 async function drainAll(sides: Draining[], total: number, servicePid: number): Promise<void> {
-  const quota = Math.floor((total - WARM) / SLICES) - 2 * RESUME; // so that there are jobs left when the last slice ends
+  const share = Math.floor((total - WARM) / SLICES);
   const slice = async (side: Draining) => {
     const { contender, redis, worker } = side;
     const spent = async () => [await redis.cpu(), (await cpuOf(worker.pid)) + (await cpuOf(servicePid))] as const;
     const from = await reach(side, (await contender.finished(redis)) + RESUME);
     const begun = performance.now();
     const [redis0, others0] = await spent();
-    const done = await reach(side, from + quota);
+    // to a place of its own: what was done beyond the last slice's is not added to it, and when it ends there are jobs left
+    const done = await reach(side, WARM + ++side.slices * share - RESUME);
     side.seconds += (performance.now() - begun) / 1_000;
     const [redis1, others1] = await spent();
     side.jobs += done - from;
