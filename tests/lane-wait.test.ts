@@ -1,32 +1,23 @@
 /** A lane whose take goes right behind BLMOVE: what becomes of it when its answer is late, lost, or comes to a worker that was frozen. */
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import type { JobId } from "../shared/jobs.ts";
 import type { LaneSettings, Wait } from "../shared/lane.ts";
 import type { Ask, Turned } from "../shared/store/consume.ts";
-import { Lanes } from "./support/lane.ts";
-import { type FakeService, startService } from "./support/service.ts";
+import { laneStage, type Stage } from "./support/lane.ts";
 import { until } from "./support/stack.ts";
-import { DAY, SERVICE, startStore, type TestStore } from "./support/store.ts";
-
-let s: TestStore;
-let service: FakeService;
-let lanes: Lanes;
-beforeAll(async () => {
-  [s, service] = await Promise.all([startStore(), startService()]);
-  lanes = new Lanes(s, service);
-});
-afterAll(async () => {
-  await service?.stop();
-  await s?.stop();
-});
-beforeEach(() => s.clear());
-afterEach(() => {
-  for (const answer of unanswered.splice(0)) answer(NOTHING); // a test that failed must not wait for ever
-  return lanes.stop();
-});
+import { DAY, SERVICE } from "./support/store.ts";
 
 const NOTHING: Turned = { verdicts: [], jobs: [], more: 0 };
 const unanswered: ((turned: Turned) => void)[] = [];
+let { s, service, lanes } = {} as Stage;
+laneStage(
+  (stage) => {
+    ({ s, service, lanes } = stage);
+  },
+  () => {
+    for (const answer of unanswered.splice(0)) answer(NOTHING); // a test that failed must not wait for ever
+  },
+);
 
 const state = (id: JobId, what: string) => until(async () => (await s.state(id)) === what, 5_000);
 

@@ -1,28 +1,17 @@
 /** One lane over a real Redis and a fake microservice: what a process-level test cannot bring about on purpose. */
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type JobId, resultDir } from "../shared/jobs.ts";
-import { Lanes } from "./support/lane.ts";
-import { type FakeService, startService } from "./support/service.ts";
+import { type Lanes, laneStage, type Stage } from "./support/lane.ts";
 import { until } from "./support/stack.ts";
-import { DAY, KEYS, SERVICE, settle, startStore, type TestStore } from "./support/store.ts";
+import { DAY, KEYS, SERVICE, settle } from "./support/store.ts";
 
-let s: TestStore;
-let service: FakeService;
-beforeAll(async () => {
-  [s, service] = await Promise.all([startStore(), startService()]);
-  lanes = new Lanes(s, service);
+let { s, service, lanes } = {} as Stage;
+laneStage((stage) => {
+  ({ s, service, lanes } = stage);
 });
-afterAll(async () => {
-  await service?.stop();
-  await s?.stop();
-});
-beforeEach(() => s.clear());
-
-let lanes: Lanes;
-afterEach(() => lanes.stop());
 const start: Lanes["start"] = (...args) => lanes.start(...args);
 
 const started = (id: JobId) => until(async () => (await s.state(id)) === "started");

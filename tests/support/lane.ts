@@ -1,9 +1,35 @@
 /** Lanes over a real Redis and a fake microservice, without a process around them. */
+import { afterAll, afterEach, beforeAll, beforeEach } from "bun:test";
 import { z } from "zod";
 import { Lane, type LaneSettings, type Wait } from "../../shared/lane.ts";
 import { type Operation, operation } from "../../shared/services.ts";
-import type { FakeService } from "./service.ts";
-import { DAY, SERVICE, type TestStore } from "./store.ts";
+import { type FakeService, startService } from "./service.ts";
+import { DAY, SERVICE, startStore, type TestStore } from "./store.ts";
+
+export type Stage = { s: TestStore; service: FakeService; lanes: Lanes };
+
+/**
+ * A store, a service and lanes for one file of tests: emptied before each test, stopped after all.
+ * @param made   gets them before the first test
+ * @param first  what is to be done before lanes can stop
+ */
+export function laneStage(made: (stage: Stage) => void, first = () => {}): void {
+  let stage: Stage | undefined;
+  beforeAll(async () => {
+    const [s, service] = await Promise.all([startStore(), startService()]);
+    stage = { s, service, lanes: new Lanes(s, service) };
+    made(stage);
+  });
+  afterAll(async () => {
+    await stage?.service.stop();
+    await stage?.s.stop();
+  });
+  beforeEach(() => stage?.s.clear());
+  afterEach(() => {
+    first();
+    return stage?.lanes.stop();
+  });
+}
 
 export class Lanes {
   private running: { lane: Lane; done: Promise<void> }[] = [];
