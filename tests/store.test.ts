@@ -214,10 +214,14 @@ test("submit sent twice under one id accepts once (I1, I7)", async () => {
   expect(await twice(() => s.producer.send(SERVICE, batch))).toEqual([Array(3).fill("ok"), Array(3).fill("ok")]);
 });
 
-test("one id twice in one call is one job (I7)", async () => {
-  const mine = job();
-  expect(await s.producer.send(SERVICE, [mine, mine, job()])).toEqual(["ok", "ok", "ok"]);
-  expect(await s.redis.client.lrange(KEYS.ready, 1, -1)).toEqual([mine.id]);
+test("one id twice at the same time is one job, as it came first, and goes in two calls (I1, I7)", async () => {
+  const [mine, other] = [job({ due: Date.now() + 60_000 }), job()];
+  const sent = [mine, { ...mine, due: undefined, payload: '{"second":true}' }, other].map((j) => s.producer.submit(j));
+  expect((await Promise.all(sent)).map(({ id }) => id)).toEqual([mine.id, mine.id, other.id]);
+  expect(await s.state(mine.id)).toBe("scheduled");
+  expect(await s.redis.client.hget(KEYS.job(mine.id), "p")).toBe(mine.payload);
+  expect(await s.redis.client.lrange(KEYS.ready, 0, -1)).toEqual([other.id]);
+  expect(await s.redis.client.hget(KEYS.counts, "seq")).toBe("2");
 });
 
 test("jobs are numbered in their order, whatever the call: 1, 9, 10, 99, 100, 199, 200, 1000", async () => {

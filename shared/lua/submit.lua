@@ -5,7 +5,7 @@
 -- KEYS[1] root
 -- ARGV[1] maxQueued  int  jobs that may wait in the service; 0 = no limit
 -- ARGV[2] idemTtl    int  ms that an Idempotency-Key is remembered
--- ARGV[3…] repeated: id, kind, payload (see lib/record.lua)
+-- ARGV[3…] repeated: id, kind, payload (see lib/record.lua); no id twice, for all are looked up before the first is written
 --
 -- more may also hold idem and body: hashes of the Idempotency-Key and of what it stands for.
 --
@@ -22,7 +22,7 @@ if maxQueued > 0 then
   limit = maxQueued - call('LLEN', K.ready) - call('LLEN', K.shelf) - call('ZCARD', K.backlog) - call('ZCARD', K.scheduled)
     + (counts[2] or 0) - (counts[3] or 0) - (counts[4] or 0)
 end
-local odd, fresh, listed, jobs = {}, 0, 0, (#ARGV - rest + 1) / size
+local odd, fresh, listed, more, at, jobs = {}, 0, 0, nil, rest, (#ARGV - rest + 1) / size
 -- Made with room for all of them: a table that grows is hashed anew each time.
 local records, plain = { unpack(ARGV, rest, rest + jobs - 1) }, { unpack(ARGV, rest, rest + jobs - 1) }
 for i = 1, jobs do records[i] = record .. ARGV[rest + (i - 1) * size] end
@@ -36,7 +36,6 @@ local function push_other(id, pri, n)
   end
   push_one(id, pri, n, false)
 end
-local more, at = nil, rest
 for i = 1, jobs do
   local id = ARGV[at]
   if ARGV[at + 1] ~= '' then more = more_of(at) end
@@ -51,18 +50,16 @@ for i = 1, jobs do
     odd[#odd + 1], odd[#odd + 2] = i, 'full'
   else
     local later, n = more.due and more.due > now, seq + fresh + 1
-    -- nothing new: the same id twice in one call
-    if write_record(records[i], at, more, later and 'scheduled' or 'queued', n) > 0 then
-      fresh = fresh + 1
-      if later then
-        call('ZADD', K.scheduled, more.due, id)
-      elseif more.pri then
-        push_other(id, more.pri, n)
-      else
-        listed, plain[listed + 1] = listed + 1, id
-      end
-      if more.idem then call('SET', K.idem .. more.idem, id .. ' ' .. more.body, 'PX', idemTtl) end
+    write_record(records[i], at, more, later and 'scheduled' or 'queued', n)
+    if later then
+      call('ZADD', K.scheduled, more.due, id)
+    elseif more.pri then
+      push_other(id, more.pri, n)
+    else
+      listed, plain[listed + 1] = listed + 1, id
     end
+    if more.idem then call('SET', K.idem .. more.idem, id .. ' ' .. more.body, 'PX', idemTtl) end
+    fresh = fresh + 1
   end
   at = at + size
 end

@@ -133,9 +133,12 @@ export class Producer {
   private async flush(service: ServiceName, queue: Queue): Promise<void> {
     while (queue.waiting.length > 0) {
       let count = 0;
+      const ids = new Set<JobId>();
       for (let bytes = 0; count < Math.min(queue.waiting.length, BATCH_JOBS); count++) {
-        bytes += (queue.waiting[count] as Waiting).job.payload.length;
-        if (count > 0 && bytes > BATCH_BYTES) break;
+        const { id, payload } = (queue.waiting[count] as Waiting).job;
+        bytes += payload.length;
+        // one that is in this call already finds its record by the next
+        if ((count > 0 && bytes > BATCH_BYTES) || ids.add(id).size === count) break;
       }
       const gather = count < queue.waiting.length ? 0 : count;
       const batch = queue.waiting.splice(0, count);
@@ -162,7 +165,7 @@ export class Producer {
     queue.busy = false;
   }
 
-  /** Sends jobs of one service in one script. At most BATCH_JOBS. @returns a word a job, see lua/submit.lua */
+  /** Sends jobs of one service in one script. At most BATCH_JOBS, none twice. @returns a word a job, see lua/submit.lua */
   async send(service: ServiceName, jobs: NewJob[]): Promise<string[]> {
     const { maxQueued, idempotencyTtlMs } = this.limits;
     const odd = await submitScript(this.redis, root(service), { maxQueued, idemTtl: idempotencyTtlMs }, groupsOf(jobs));

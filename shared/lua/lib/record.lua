@@ -21,7 +21,7 @@ end
 local DIGITS = '00010203040506070809101112131415161718192021222324252627282930313233343536373839404142434445464748495051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899'
 local sub, hundreds, high = string.sub, nil, nil
 
--- The group that more_of was called for last. Replies how many fields are new: 0 = the record was there.
+-- The group that more_of was called for last.
 local function write_record(key, at, more, state, n)
   local low = n % 100
   if n - low ~= hundreds then hundreds, high = n - low, n < 100 and '' or text((n - low) / 100) end
@@ -38,5 +38,5 @@ local function write_record(key, at, more, state, n)
   end
   f[#f + 1] = 'p'
   f[#f + 1] = ARGV[at + 2]
-  return call('HSET', key, unpack(f))
+  call('HSET', key, unpack(f))
 end
