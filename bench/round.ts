@@ -51,11 +51,11 @@ const NONE = { submit: 0, drain: 0, cpu: 0, cpuSubmit: 0, cpuWork: 0, cpuDrain: 
 const nothing = (): Figures => ({ ...NONE, queuedBytes: 0, finishedBytes: 0, p50: 0, p99: 0 });
 
 /** Each does its part as often as there are slices, in an order of chance, so that nobody always follows the same one. */
-async function byTurns<T>(sides: T[], slices: number, part: (side: T) => Promise<void>) {
+async function byTurns<T>(sides: T[], slices: number, part: (side: T, slice: number) => Promise<void>) {
   for (let slice = 0; slice < slices; slice++) {
     const order = sides.map((side) => [Math.random(), side] as const).sort(([a], [b]) => a - b);
     for (const [, side] of order) {
-      await part(side);
+      await part(side, slice);
       await Bun.sleep(REST_MS);
     }
   }
@@ -88,21 +88,14 @@ async function submitAll(sides: Side[], jobs: number): Promise<void> {
 }
 
 /** What was done within the slices: jobs, s, and CPU seconds of Redis and of worker, service and Redis. */
-type Draining = Side & {
-  worker: Child;
-  slices: number;
-  jobs: number;
-  seconds: number;
-  redisCpu: number;
-  cpu: number;
-};
+type Draining = Side & { worker: Child; jobs: number; seconds: number; redisCpu: number; cpu: number };
 
 /** Starts a worker and stops it when it is warm: starting a process is not draining. */
 async function startDrain(side: Side, service: Service): Promise<Draining> {
   const worker = await side.contender.worker(side.redis, service.url, service.dir);
   await reach(side, WARM);
   process.kill(worker.pid, "SIGSTOP");
-  return { ...side, worker, slices: 0, jobs: 0, seconds: 0, redisCpu: 0, cpu: 0 };
+  return { ...side, worker, jobs: 0, seconds: 0, redisCpu: 0, cpu: 0 };
 }
 
 /** Waits until so many jobs have finished. @returns how many have */
@@ -122,21 +115,21 @@ async function awake<T>(worker: Child, part: () => Promise<T>): Promise<T> {
 
 async function drainAll(sides: Draining[], total: number, servicePid: number): Promise<void> {
   const share = Math.floor((total - WARM) / SLICES);
-  const slice = async (side: Draining) => {
+  const drainSlice = async (side: Draining, slice: number) => {
     const { contender, redis, worker } = side;
     const spent = async () => [await redis.cpu(), (await cpuOf(worker.pid)) + (await cpuOf(servicePid))] as const;
     const from = await reach(side, (await contender.finished(redis)) + RESUME);
     const begun = performance.now();
     const [redis0, others0] = await spent();
     // to a place of its own: what was done beyond the last slice's is not added to it, and when it ends there are jobs left
-    const done = await reach(side, WARM + ++side.slices * share - RESUME);
+    const done = await reach(side, WARM + (slice + 1) * share - RESUME);
     side.seconds += (performance.now() - begun) / 1_000;
     const [redis1, others1] = await spent();
     side.jobs += done - from;
     side.redisCpu += redis1 - redis0;
     side.cpu += redis1 - redis0 + others1 - others0;
   };
-  await byTurns(sides, SLICES, (side) => awake(side.worker, () => slice(side)));
+  await byTurns(sides, SLICES, (side, slice) => awake(side.worker, () => drainSlice(side, slice)));
   for (const { figures, jobs, seconds, redisCpu, cpu } of sides) {
     figures.drain = jobs / seconds;
     figures.cpuWork = (redisCpu * 1e6) / jobs;

@@ -5,7 +5,7 @@
 local NONE = {}
 local common, rest_of_head
 
--- What is more of the group at `at`. To be called for each group, in their order.
+-- What is more of the group at `at`. To be called in their order; a group whose kind is "" may be left out.
 local function more_of(at)
   local kind = ARGV[at + 1]
   if kind ~= '' then
@@ -21,7 +21,7 @@ end
 local DIGITS = '00010203040506070809101112131415161718192021222324252627282930313233343536373839404142434445464748495051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899'
 local sub, hundreds, high = string.sub, nil, nil
 
--- The group that more_of was called for last.
+-- A group of the kind that more_of was called for last.
 local function write_record(key, at, more, state, n)
   local low = n % 100
   if n - low ~= hundreds then hundreds, high = n - low, n < 100 and '' or text((n - low) / 100) end
