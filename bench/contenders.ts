@@ -30,6 +30,15 @@ export type Contender = {
 /** Longhaul's compose.yaml and `up` start Redis with it. */
 const LISTPACK = "--hash-max-listpack-value 1024";
 
+/** What was submitted and is neither queued nor with a worker: an index of ended jobs has entries for many at once. */
+const FINISHED = `
+local at = KEYS[1]
+local n = (redis.call('HGET', at .. 'counts', 'seq') or 0) - redis.call('LLEN', at .. 'ready')
+for _, w in ipairs(redis.call('ZRANGE', at .. 'leases', 0, -1)) do
+  n = n - redis.call('SCARD', at .. 'held:' .. w) - redis.call('LLEN', at .. 'wake:' .. w)
+end
+return n`;
+
 export const longhaul: Contender = {
   name: "Longhaul",
   redis: LISTPACK,
@@ -39,7 +48,7 @@ export const longhaul: Contender = {
   worker(redis, serviceUrl, dir, flags, more) {
     return start("worker.ts", { ...env(redis, 0, dir, serviceUrl), ...more }, /ready under/, flags);
   },
-  finished: (redis) => redis.client.zcard("lh:{noop}:ended:finished"),
+  finished: (redis) => redis.client.eval(FINISHED, 1, "lh:{noop}:") as Promise<number>,
   record: (id) => `lh:{noop}:job:${id}`,
 };
 

@@ -5,7 +5,7 @@
 import type { BatchId, JobId, ServiceName, WorkerId } from "./jobs.ts";
 
 /** Another major refuses to start; minors work together. Raise it with a note in CHANGELOG.md. */
-export const PROTOCOL = { major: 3, minor: 0 } as const;
+export const PROTOCOL = { major: 4, minor: 0 } as const;
 
 export type RedisType = "hash" | "list" | "set" | "zset" | "string" | "stream";
 declare const holds: unique symbol;
@@ -49,7 +49,7 @@ export const SERVICE_KEYS = {
   todo: ["list", "todo:"],
   /** ids of running jobs whose cancel was asked for; the beat reads it */
   cancels: ["set", "cancels"],
-  /** by terminal state: id → end time, ms */
+  /** by terminal state: id → end time, ms; or, of those that finished in one turn, one entry for all (lua/lib/entry.lua) */
   ended: ["zset", "ended:"],
   /** by hash of API key and Idempotency-Key: "<job id> <body hash>" */
   idem: ["string", "idem:"],
@@ -70,7 +70,7 @@ export const SERVICE_KEYS = {
   stats: ["hash", "stats:"],
   /** what scripts counted and nobody has added to stats and counts yet, a text a script */
   tally: ["list", "tally"],
-  /** seq, head, ghosts, condemned, running totals since the start, mean duration by operation */
+  /** seq, head, ghosts, condemned, struck (finished jobs that left their index), running totals since the start, mean duration by operation */
   counts: ["hash", "counts"],
   /** the record */
   job: ["hash", "job:"],

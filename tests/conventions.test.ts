@@ -248,7 +248,7 @@ test("no file has 400 lines", () => {
   }
 });
 
-const LIFE = ["submit", "turn", "cancel", "requeue", "erase", "beat"].map((name) => `shared/lua/${name}.lua`);
+const LIFE = ["submit", "turn", "cancel", "requeue", "beat"].map((name) => `shared/lua/${name}.lua`);
 const pieces = new Set<string>();
 const gather = (path: string) => {
   for (const [, name] of read(path).matchAll(/^ *--@use (\w+)$/gm)) {
@@ -260,8 +260,8 @@ const gather = (path: string) => {
 LIFE.forEach(gather);
 /**
  * What decides a job's fate: the scripts of its life with the pieces that they use, the verbs that send them, and the lane that makes the calls.
- * Clocks and routes are mounted beside it; the entries, the HTTP call, the jobs that wait in a lane for a slot, and what only
- * reads or shows are its edges.
+ * What comes after its end, to erase or sweep its record, is not in it. Clocks and routes are mounted beside it; the entries, the HTTP
+ * call, the jobs that wait in a lane for a slot, and what only reads or shows are its edges.
  */
 const CORE = [
   ...LIFE,

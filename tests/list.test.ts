@@ -76,6 +76,8 @@ describe("store", () => {
       jobs.map((job) => ({
         id: job.id,
         token: job.token,
+        started: job.started,
+        operation: job.operation,
         kind,
         ttlMs: 600_000,
         error: '{"code":"http_error","message":"Boom"}',
@@ -123,16 +125,22 @@ describe("store", () => {
   test("hundreds of ends within one millisecond: every one once over the pages", async () => {
     await submit(300);
     await submit(200, {}, b);
-    await finish(300);
-    await finish(200, b);
-    for (const s of [a, b]) {
-      for (const id of await server.client.zrange(keysOf(s).ended("finished"), "0", "-1")) {
-        await server.client.zadd(keysOf(s).ended("finished"), 1_700_000_000_000, id);
+    for (const n of [1, 120, 1, 78]) await finish(n); // those of one turn share an entry of the index
+    await finish(100, a, "fail");
+    await finish(60, b);
+    await finish(140, b, "fail");
+    for (const key of [a, b].flatMap((s) => [keysOf(s).ended("finished"), keysOf(s).ended("failed")])) {
+      for (const entry of await server.client.zrange(key, "0", "-1")) {
+        await server.client.zadd(key, 1_700_000_000_000, entry);
       }
     }
-    const { ids } = await walk({ limit: 7 });
-    expect(ids.length).toBe(500);
-    expect(new Set(ids).size).toBe(500);
+    expect(await server.client.zcard(keysOf(a).ended("finished"))).toBe(4);
+    for (const limit of [1, 7, 90]) {
+      const { ids } = await walk({ limit });
+      expect(ids.length).toBe(500);
+      expect(new Set(ids).size).toBe(500);
+    }
+    expect((await walk({ states: ["finished"], limit: 11 })).ids).toEqual((await walk({ states: ["finished"] })).ids);
   });
 
   test("jobs that come between two pages do not show up behind, and shift nothing", async () => {

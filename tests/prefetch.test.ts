@@ -30,8 +30,7 @@ afterEach(async () => {
 const submit = (count: number, sleep: number): Promise<JobId[]> =>
   Promise.all(Array.from({ length: count }, () => s.submit({ payload: `{"sleep":${sleep}}` })));
 
-const finished = (ids: JobId[]) =>
-  until(async () => (await s.redis.client.zcard(KEYS.ended("finished"))) === ids.length);
+const finished = (ids: JobId[]) => until(async () => (await s.counts()).finished === ids.length);
 
 /** A lane whose turns are looked at: the most that it asked to hold, and what it handed back. */
 function watched(concurrency = 0, also: Partial<Operation> = {}, slots = SLOTS) {

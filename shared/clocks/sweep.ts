@@ -19,19 +19,23 @@ export const sweep: Clock = {
       for (const state of TERMINAL) {
         const place = `${service} ${state}`;
         const slice = async (offset: number) => {
-          const { seen, gone } = await maintainer.expired(service, state, offset);
+          const found = await maintainer.expired(service, state, offset);
+          const { gone, entries } = found;
           // Files first: a crash in between leaves an entry to be swept again, and never an orphaned file.
           if (state === "finished") {
             await Promise.all(gone.map((id) => rm(resultDir(config.resultsDir, id), { force: true, recursive: true })));
           }
-          if (gone.length > 0) await maintainer.strike(service, state, gone);
-          return { seen, gone: gone.length };
+          if (entries.length > 0) await maintainer.strike(service, state, entries);
+          return found;
         };
         let rounds = 0;
-        while ((await slice(0)).gone === SLICE && ++rounds < 100);
-        const offset = offsets.get(place) ?? SLICE;
-        const { seen, gone } = await slice(offset);
-        offsets.set(place, seen < SLICE ? SLICE : offset + seen - gone);
+        let old = await slice(0);
+        while (old.gone.length >= SLICE && ++rounds < 100) old = await slice(0);
+        // It goes on where the first slice ends, and begins anew there when it has come to the newest. What was struck
+        // before its place only makes it look at some again.
+        const offset = Math.max(offsets.get(place) ?? 0, old.looked);
+        const far = await slice(offset);
+        offsets.set(place, far.jobs < SLICE ? 0 : offset + far.looked - far.entries.length);
       }
       if ((await maintainer.ghosts(service)) <= 0) continue;
       for (const list of ["ready", "shelf"] as const) {

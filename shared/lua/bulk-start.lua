@@ -1,4 +1,4 @@
---@use base
+--@use fold
 -- bulk-start: writes down an action on many jobs; the clocks carry it out (bulk-step.lua).
 --
 -- KEYS[1] root
@@ -37,6 +37,12 @@ elseif state == 'scheduled' then
 else
   walk = 'ended:' .. state
   total = call('ZCOUNT', K.ended .. state, '-inf', now - older)
+  if state == 'finished' and total > 0 then
+    -- its entries hold as many as they do in the mean
+    fold()
+    local f = call('HMGET', K.counts, 'finished', 'struck')
+    total = math.floor(total * (f[1] - (f[2] or 0)) / call('ZCARD', K.ended .. state))
+  end
 end
 total = total + call('LLEN', todo)
 call('HSET', op, 'action', action, 'state', state, 'tag', tag, 'until', now - older, 'dry', dry, 'about', about,

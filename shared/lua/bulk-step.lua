@@ -2,7 +2,7 @@
 --@use cancel
 --@use requeue
 --@use erase
--- bulk-step: one step of the oldest action on many jobs, at most 500 jobs.
+-- bulk-step: one step of the oldest action on many jobs, some 500 of them.
 --
 -- KEYS[1] root
 -- ARGV[1] ttl   int   ms, life of a job canceled here
@@ -50,6 +50,7 @@ local more = 1
 local ids = call('LRANGE', todo, -500, -1)
 if #ids > 0 then
   for i = #ids, 1, -1 do act(ids[i]) end
+  strike_erased()
   call('LTRIM', todo, 0, -#ids - 1)
 elseif walk == '' then
   more = 0
@@ -61,21 +62,33 @@ else
     if call('ZSCORE', set, o[7]) == o[8] then start = call('ZRANK', set, o[7]) + 1
     else start = call('ZCOUNT', set, '-inf', '(' .. o[8]) end
   end
-  local slice = call('ZRANGE', set, start, start + 499, 'WITHSCORES')
   local ended = string.sub(walk, 1, 6) == 'ended:'
-  local last = 0
-  for i = 1, #slice, 2 do
-    if ended and tonumber(slice[i + 1]) > before then break end
-    act(slice[i])
-    last = i
+  local entries, jobs, at, slice = {}, 0, 0, nil
+  more = 0
+  while true do
+    -- a few at a time: an entry may stand for many jobs
+    if at % 16 == 0 then slice = call('ZRANGE', set, start + at, start + at + 15, 'WITHSCORES') end
+    local name, score = slice[at % 16 * 2 + 1], slice[at % 16 * 2 + 2]
+    if not name or ended and tonumber(score) > before then break end
+    if jobs >= 500 then
+      more = 1
+      break
+    end
+    at = at + 1
+    entries[at] = { name = name, score = score, ids = ids_of(name) }
+    jobs = jobs + #entries[at].ids
   end
-  for i = last, 1, -2 do
-    if call('ZSCORE', set, slice[i]) == slice[i + 1] then
-      call('HSET', op, 'at', slice[i], 'score', slice[i + 1])
+  for _, entry in ipairs(entries) do
+    for _, id in ipairs(entry.ids) do act(id) end
+  end
+  local became = strike_erased()
+  for i = at, 1, -1 do
+    local name, score = became[entries[i].name] or entries[i].name, entries[i].score
+    if call('ZSCORE', set, name) == score then
+      call('HSET', op, 'at', name, 'score', score)
       break
     end
   end
-  if last < 999 then more = 0 end
 end
 call('HINCRBY', op, 'looked', looked)
 call('HINCRBY', op, 'matched', matched)

@@ -7,11 +7,12 @@
 --
 -- reply { now, queued, scheduled, started, finished, failed, canceled, paused (0|1), oldest (ms since 1970 when it joined, 0 = none),
 --         seq, head, workers, counts (flat HGETALL) }
--- Nothing is scanned: a length a state, and a cardinality a worker (I1's count of what is held). What an empty took away
+-- Nothing is scanned: a length a state, and a cardinality a worker (I1's count of what is held). What has finished is counted, as an entry of
+-- its index may stand for many: all that ever did but those that were struck (lib/entry.lua). What an empty took away
 -- (counts.condemned) is queued or scheduled until purge has canceled it, as its hash says.
 fold()
 local counts = call('HGETALL', K.counts)
-local of = { ghosts = 0, seq = 0, head = 0, condemned = 0, condemnedlater = 0 }
+local of = { ghosts = 0, seq = 0, head = 0, condemned = 0, condemnedlater = 0, finished = 0, struck = 0 }
 for i = 1, #counts, 2 do
   if of[counts[i]] then of[counts[i]] = tonumber(counts[i + 1]) end
 end
@@ -31,6 +32,6 @@ for _, id in ipairs({ call('LINDEX', K.ready, -1) or false, call('LINDEX', K.she
 end
 local queued = call('LLEN', K.ready) + call('LLEN', K.shelf) + call('ZCARD', K.backlog) + taken + of.condemned
   - of.ghosts
-return { now, math.max(0, queued), call('ZCARD', K.scheduled) + of.condemnedlater, started, call('ZCARD', K.ended .. 'finished'),
+return { now, math.max(0, queued), call('ZCARD', K.scheduled) + of.condemnedlater, started, of.finished - of.struck,
   call('ZCARD', K.ended .. 'failed'), call('ZCARD', K.ended .. 'canceled'), call('EXISTS', K.paused), oldest, of.seq,
   of.head, #workers, counts }

@@ -10,4 +10,6 @@
 --       "listed"   canceled, and its list entry is still there: it goes with the entry; nothing written
 --       "running"  not terminal; nothing written
 --       "gone"     no such record
-return erase(id)
+local reply = erase(id)
+strike_erased()
+return reply

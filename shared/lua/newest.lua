@@ -1,4 +1,5 @@
 --@use attempts
+--@use entry
 -- newest: the jobs of one service that changed last, at most `most` of each state, for the dashboard.
 --
 -- KEYS[1] root
@@ -18,7 +19,11 @@ add(call('LRANGE', K.shelf, 0, most - 1))
 add(call('ZREVRANGE', K.backlog, 0, most - 1))
 add(call('ZRANGE', K.scheduled, 0, most - 1))
 for _, worker in ipairs(call('ZRANGE', K.leases, 0, most - 1)) do add(call('SRANDMEMBER', K.held .. worker, most)) end
-for _, state in ipairs({ 'finished', 'failed', 'canceled' }) do add(call('ZREVRANGE', K.ended .. state, 0, most - 1)) end
+for _, state in ipairs({ 'finished', 'failed', 'canceled' }) do
+  local from = #ids
+  for _, entry in ipairs(call('ZREVRANGE', K.ended .. state, 0, most - 1)) do add(ids_of(entry)) end
+  for i = #ids, from + most + 1, -1 do ids[i] = nil end
+end
 local out = {}
 for _, id in ipairs(ids) do
   local f = call('HMGET', K.job .. id, 'h', 'a', 'pg', 'err', 'rt')

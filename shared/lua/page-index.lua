@@ -1,5 +1,5 @@
---@use base
 --@use above
+--@use entry
 -- page-index: the next entries of a sorted index, newest first.
 --
 -- KEYS[1] root
@@ -9,15 +9,38 @@
 -- ARGV[4] most   int
 --
 -- reply flat: id, score…
--- O(log n): among entries of one millisecond the place is found by halving.
+-- O(log n): among entries of one millisecond the place is found by halving. An entry of finished ones may hold many ids, and there
+-- those of one millisecond are read together, few as they are; the page may be longer by them.
 local key = state == 'scheduled' and K.scheduled or K.ended .. state
-local low = 0
-if at >= 0 then
-  low = call('ZCOUNT', key, '(' .. at, '+inf')
-  local high = call('ZCOUNT', key, at, '+inf')
+local low = at >= 0 and call('ZCOUNT', key, '(' .. at, '+inf') or 0
+if state ~= 'finished' then
+  local high = at >= 0 and call('ZCOUNT', key, at, '+inf') or 0
   while low < high do
     local middle = math.floor((low + high) / 2)
     if above(id, call('ZREVRANGE', key, middle, middle)[1]) then high = middle else low = middle + 1 end
   end
+  return call('ZREVRANGE', key, low, low + most - 1, 'WITHSCORES')
 end
-return call('ZREVRANGE', key, low, low + most - 1, 'WITHSCORES')
+local page, group, ms = {}, {}, nil
+local function add_group()
+  table.sort(group, above)
+  for _, one in ipairs(group) do
+    if tonumber(ms) ~= at or above(id, one) then page[#page + 1], page[#page + 2] = one, ms end
+  end
+  group = {}
+end
+local slice
+repeat
+  slice = call('ZREVRANGE', key, low, low + 7, 'WITHSCORES')
+  for i = 1, #slice, 2 do
+    if slice[i + 1] ~= ms then
+      add_group()
+      if #page >= 2 * most then return page end
+      ms = slice[i + 1]
+    end
+    for _, one in ipairs(ids_of(slice[i])) do group[#group + 1] = one end
+  end
+  low = low + 8
+until #slice < 16
+add_group()
+return page

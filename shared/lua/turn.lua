@@ -96,8 +96,7 @@ local function settle(at)
   if how.short and byte(was) <= 57 and find(was, token, -#token, true) then
     call('HSET', key, 'h', was .. ended .. note, 'r', body)
     call('PEXPIREAT', key, how.till)
-    local n = #finished
-    finished[n + 1], finished[n + 2] = stamp, id
+    finished[#finished + 1] = id
     leaving[#leaving + 1], how.n = id, how.n + 1
     return 'ok'
   end
@@ -182,7 +181,10 @@ if #started > 0 then
 end
 if more == 0 and not empty and (call('LLEN', K.ready) > 0 or call('ZCARD', K.backlog) > 0) then more = 1 end
 tell_waits()
-if #finished > 0 then call('ZADD', K.ended .. 'finished', unpack(finished)) end
+-- one entry for all of them (lib/entry.lua)
+if #finished > 0 then
+  call('ZADD', K.ended .. 'finished', stamp, #finished > 1 and nonce .. ' ' .. table.concat(finished, ' ') or finished[1])
+end
 if rare then rare.write_ends() end
 write_tally()
 return { odd, jobs, more, now }

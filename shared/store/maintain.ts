@@ -36,11 +36,11 @@ const reapScript = script<
 });
 const leasesScript = script<Record<never, never>, [now: number, ...workers: string[]]>("leases", {});
 const promoteScript = script<Record<never, never>, [promoted: number, nextMs: number]>("promote", {});
-const sweepScript = script<{ state: "text"; offset: "int" }, [seen: number, ...gone: string[]]>("sweep", {
-  state: "text",
-  offset: "int",
-});
-const sweepDropScript = script<{ state: "text" }, number>("sweep-drop", { state: "text" }, ["id"]);
+const sweepScript = script<
+  { state: "text"; offset: "int" },
+  [looked: number, jobs: number, gone: string[], entries: string[]]
+>("sweep", { state: "text", offset: "int" });
+const sweepDropScript = script<{ state: "text" }, number>("sweep-drop", { state: "text" }, ["entry"]);
 const sweepGhostsScript = script<{ list: "text"; offset: "int" }, [seen: number, dropped: number]>("sweep-ghosts", {
   list: "text",
   offset: "int",
@@ -86,13 +86,18 @@ export class Maintainer {
     return promoteScript(this.redis, root(service), {});
   }
 
-  /** Expired ids in a slice of an ended index. */
-  async expired(service: ServiceName, state: string, offset: number): Promise<{ seen: number; gone: JobId[] }> {
-    const [seen, ...gone] = await sweepScript(this.redis, root(service), { state, offset });
-    return { seen, gone: gone as JobId[] };
+  /**
+   * Expired ids in a slice of an ended index, and the entries that hold them.
+   * @param offset  entries before the slice
+   * @returns beside them how many entries and jobs it has looked at: 500 jobs or more, if there are so many
+   */
+  async expired(service: ServiceName, state: string, offset: number) {
+    const [looked, jobs, gone, entries] = await sweepScript(this.redis, root(service), { state, offset });
+    return { looked, jobs, gone: gone as JobId[], entries };
   }
-  strike(service: ServiceName, state: string, ids: JobId[]) {
-    return sweepDropScript(this.redis, root(service), { state }, ids);
+  /** Strikes what has expired from entries of an ended index. @returns how many jobs */
+  strike(service: ServiceName, state: string, entries: string[]) {
+    return sweepDropScript(this.redis, root(service), { state }, entries);
   }
   /** Lets go of canceled jobs that are still listed. */
   async sweepGhosts(service: ServiceName, list: "ready" | "shelf", offset: number) {

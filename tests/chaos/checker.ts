@@ -9,7 +9,7 @@ import type { Ledger } from "./clients.ts";
  * KEYS[1] "lh:{service}:" · ARGV ids to look at
  * reply { places, records }: places = name, ids of every list and set there is; records = of each id that was asked for
  * or stands in a place: id, state, token, attempt, redeliveries, rev, run, cancel asked, listed, pttl, ended, then its
- * ranks in ended:finished, ended:failed, ended:canceled ("" = not there)
+ * how often it stands in ended:finished, ended:failed, ended:canceled
  */
 const MOMENT = `
 local at = KEYS[1]
@@ -60,6 +60,11 @@ for i, id in ipairs(order) do
   r[11] = f[9] or ''
   for k, s in ipairs({ 'finished', 'failed', 'canceled' }) do
     r[11 + k] = redis.call('ZSCORE', at .. 'ended:' .. s, id) and 1 or 0
+    -- or an entry has it that stands for all that finished in one turn: at its own end, and nowhere else is looked
+    local more = k == 1 and f[9] and redis.call('ZRANGE', at .. 'ended:' .. s, f[9], f[9], 'BYSCORE') or {}
+    for _, entry in ipairs(more) do
+      for one in string.gmatch(entry, ' (%S+)') do r[11 + k] = r[11 + k] + (one == id and 1 or 0) end
+    end
   end
   records[i] = r
 end
@@ -192,7 +197,7 @@ export class Checker {
     const [id, state, token, attempt, redeliveries, rev, run, , listed] = record.map(String) as string[];
     const pttl = Number(record[9]);
     const ended = String(record[10]);
-    const indexes = ["finished", "failed", "canceled"].filter((_, i) => record[11 + i] === 1);
+    const indexes = ["finished", "failed", "canceled"].flatMap((state, i) => Array(Number(record[11 + i])).fill(state));
     const told = `${id} ${state} rev ${rev} token ${token} in [${places.join(", ")}] indexes [${indexes}]`;
     const was = this.ended.get(id as string);
     if (state === "") {

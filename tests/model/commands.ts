@@ -257,8 +257,8 @@ const expire = which.map((n) =>
     await world.store.redis.client.del(KEYS.job(id)); // as its TTL would
     world.forget(id);
     for (const state of TERMINAL) {
-      const { gone } = await world.maintainer.expired(SERVICE, state, 0);
-      if (gone.length > 0) await world.maintainer.strike(SERVICE, state, gone);
+      const { entries } = await world.maintainer.expired(SERVICE, state, 0);
+      if (entries.length > 0) await world.maintainer.strike(SERVICE, state, entries);
     }
     return undefined;
   }),

@@ -136,7 +136,7 @@ export class World {
     }
     this.seen = now;
     const counts = await this.store.counts();
-    for (const state of ["queued", "scheduled", "started"] as const) {
+    for (const state of ["queued", "scheduled", "started", "finished"] as const) {
       if (counts[state] !== (by[state] ?? 0)) {
         throw new Error(`counts says ${counts[state]} ${state}, but there are ${by[state] ?? 0}`);
       }

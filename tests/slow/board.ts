@@ -114,6 +114,7 @@ try {
   for (let i = 0; i < ended; i += 500) {
     const ids = (await client.rpop("lh:{work}:shelf", 500)) as string[];
     await client.zadd("lh:{work}:ended:finished", ...ids.flatMap((id, n) => [Date.now() - i - n, id]));
+    await client.hincrby("lh:{work}:counts", "finished", ids.length);
   }
   console.log(`filled in ${Math.round((performance.now() - start) / 1_000)} s`);
   await measure(`${JOBS} jobs`);
