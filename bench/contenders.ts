@@ -30,10 +30,11 @@ export type Contender = {
 /** Longhaul's compose.yaml and `up` start Redis with it. */
 const LISTPACK = "--hash-max-listpack-value 1024";
 
-/** What was submitted and is neither queued nor with a worker: an index of ended jobs has entries for many at once. */
+/** What was submitted and is neither waiting, nor with a worker, nor ended otherwise: of the finished, an entry of the index holds many. */
 const FINISHED = `
 local at = KEYS[1]
 local n = (redis.call('HGET', at .. 'counts', 'seq') or 0) - redis.call('LLEN', at .. 'ready')
+for _, other in ipairs({ 'scheduled', 'backlog', 'ended:failed', 'ended:canceled' }) do n = n - redis.call('ZCARD', at .. other) end
 for _, w in ipairs(redis.call('ZRANGE', at .. 'leases', 0, -1)) do
   n = n - redis.call('SCARD', at .. 'held:' .. w) - redis.call('LLEN', at .. 'wake:' .. w)
 end

@@ -34,6 +34,7 @@ const turns = async (sizes: number[], more: (i: number) => object = () => ({})) 
     const taken = await w.take(n);
     await w.settle(...taken.map((one) => settle(one, "finish")));
     all.push(taken.map(({ id }) => id));
+    await Bun.sleep(2); // each has a millisecond of its own
   }
   return all;
 };
@@ -55,11 +56,11 @@ const sweepStep = async () => {
   await sweep.step({ maintainer: s.maintainer, config, watch: { look: () => true }, log: () => {} });
 };
 
-test("what finishes in one turn has one entry, a job on its own stands by itself; all are listed, newest first, and counted", async () => {
+test("what finishes in one turn has one entry for 32, a job on its own stands by itself; all are listed, newest first, and counted", async () => {
   const [, one, two] = (await turns([3, 1, 130])) as [JobId[], JobId[], JobId[]];
   const found = await entries();
-  expect(found.length).toBe(3);
-  expect(found[0]).toMatch(/^\w{8}( work_\w{22}){3}$/);
+  expect(found.map((entry) => entry.split(" ").length - 1).sort((x, y) => x - y)).toEqual([0, 2, 3, 32, 32, 32, 32]);
+  expect(found[0]).toMatch(/^\w{9}( work_\w{22}){3}$/);
   expect(found[1]).toBe(one[0] as string);
   const ids = await listed(20);
   expect(ids.length).toBe(134);
@@ -90,8 +91,8 @@ test("the sweep strikes what has expired from the entries that it shares, howeve
   await sweepStep();
   await sweepStep();
   expect(sorted(await listed())).toEqual(sorted(all.filter((id) => !gone.has(id))));
-  expect(await entries()).toHaveLength(5);
-  expect((await entries()).join(" ").split(" ").length).toBe(1_001 - gone.size + 4);
+  const left = (await entries()).map((entry) => (entry.includes(" ") ? entry.split(" ").slice(1) : [entry]));
+  expect(sorted(left.flat() as JobId[])).toEqual(sorted(all.filter((id) => !gone.has(id))));
   expect(await finished()).toBe(1_001 - gone.size);
 });
 
@@ -99,7 +100,7 @@ test("one sweep comes through all that has expired at the old end", async () => 
   const all = (await turns([250, 250, 1, 250, 250, 250])).flat();
   await s.redis.client.del(all.slice(0, 1_001).map((id) => KEYS.job(id)));
   await sweepStep();
-  expect(await entries()).toHaveLength(1);
+  expect((await entries()).join(" ").match(/work_/g)).toHaveLength(250);
   expect(await finished()).toBe(250);
 });
 
@@ -109,10 +110,26 @@ test("an entry that changed between the sweep's two steps is left to the next, a
   const found = await s.maintainer.expired(SERVICE, "finished", 0);
   expect(found).toMatchObject({ looked: 1, jobs: 3, gone: [b] });
   await s.producer.erase(a);
-  expect(await s.maintainer.strike(SERVICE, "finished", found.entries)).toBe(0);
+  expect(await s.maintainer.strike(SERVICE, "finished", found.entries)).toEqual({ struck: 0, went: 0 });
   await sweepStep();
   expect(await listed()).toEqual([c]);
   expect(await finished()).toBe(1);
+});
+
+test("an id that was used before stands once, and is counted once", async () => {
+  const id = await s.submit();
+  const finish = async (...more: JobId[]) => {
+    const taken = await w.take(1 + more.length);
+    await w.settle(...taken.map((one) => settle(one, "finish")));
+  };
+  await finish();
+  for (const more of [{}, { options: { tags: ["x"] } }]) {
+    await s.redis.client.del(KEYS.job(id)); // its life has ended, and no sweep has come yet
+    await s.submit({ id, ...more });
+    await finish();
+    expect(await entries()).toEqual([id]);
+    expect(await finished()).toBe(1);
+  }
 });
 
 test("the dashboard's newest are as many as were asked for", async () => {
@@ -128,18 +145,19 @@ test("bulk delete goes through entries of one millisecond, resumes, and passes o
     const head = String(await s.redis.client.hget(KEYS.job(id), "h"));
     await s.redis.client.hset(KEYS.job(id), "h", head.replace(/\|\d+( [\d,]+)?$/, "|1700000000000$1"));
   }
-  expect(await entries()).toHaveLength(13);
+  expect(await entries()).toHaveLength(13 * 4);
   // they have expired, and stay in their entries until the sweep; the first of each, by which they would be sorted, too
   const expired = all.filter((_, i) => (i % 100) % 3 === 0);
   await s.redis.client.del(expired.map((id) => KEYS.job(id)));
   const wish = { id: `bulk_${"e".repeat(22)}`, action: "delete" as const, state: "finished" as const };
   await o.startBulk(SERVICE, { ...wish, olderMs: 0, dry: false, ids: [], about: {} });
   expect(await o.bulk(SERVICE, wish.id)).toMatchObject({ total: 1_300 });
-  expect(await o.stepBulk(SERVICE)).toEqual([500, 1]);
+  const [looked, more] = await o.stepBulk(SERVICE);
+  expect([looked >= 500 && looked < 532, more]).toEqual([true, 1]);
   await o.carryOut(SERVICE, 5_000);
   const done = 1_300 - expired.length;
   expect(await o.bulk(SERVICE, wish.id)).toMatchObject({ looked: 1_300, matched: done, done });
-  expect(await entries()).toHaveLength(13);
+  expect(await entries()).toHaveLength(13 * 4);
   expect(await finished()).toBe(expired.length);
   await sweepStep();
   expect(await entries()).toEqual([]);
@@ -148,10 +166,10 @@ test("bulk delete goes through entries of one millisecond, resumes, and passes o
 
 test("bulk actions on what ended before a moment leave what ended after it", async () => {
   const [early] = (await turns([40])) as [JobId[]];
-  await Bun.sleep(60);
+  await Bun.sleep(1_000);
   const [late] = (await turns([50])) as [JobId[]];
   const wish = { id: `bulk_${"f".repeat(22)}`, action: "delete" as const, state: "finished" as const };
-  await o.startBulk(SERVICE, { ...wish, olderMs: 50, dry: false, ids: [], about: {} });
+  await o.startBulk(SERVICE, { ...wish, olderMs: 600, dry: false, ids: [], about: {} });
   await o.carryOut(SERVICE, 1_000);
   expect(await o.bulk(SERVICE, wish.id)).toMatchObject({ total: 45, looked: early.length, done: early.length });
   expect(sorted(await listed())).toEqual(sorted(late));

@@ -19,23 +19,25 @@ export const sweep: Clock = {
       for (const state of TERMINAL) {
         const place = `${service} ${state}`;
         const slice = async (offset: number) => {
-          const found = await maintainer.expired(service, state, offset);
-          const { gone, entries } = found;
+          const { looked, jobs, gone, entries } = await maintainer.expired(service, state, offset);
           // Files first: a crash in between leaves an entry to be swept again, and never an orphaned file.
           if (state === "finished") {
             await Promise.all(gone.map((id) => rm(resultDir(config.resultsDir, id), { force: true, recursive: true })));
           }
-          if (entries.length > 0) await maintainer.strike(service, state, entries);
-          return found;
+          const { went } = entries.length ? await maintainer.strike(service, state, entries) : { went: 0 };
+          return { jobs, gone: gone.length, stayed: looked - went, went };
         };
-        let rounds = 0;
         let old = await slice(0);
-        while (old.gone.length >= SLICE && ++rounds < 100) old = await slice(0);
-        // It goes on where the first slice ends, and begins anew there when it has come to the newest. What was struck
-        // before its place only makes it look at some again.
-        const offset = Math.max(offsets.get(place) ?? 0, old.looked);
+        let went = old.went;
+        for (let rounds = 0; old.gone >= SLICE && rounds < 100; rounds++) {
+          old = await slice(0);
+          went += old.went;
+        }
+        // Goes on behind the first slice where it was, or begins anew there when it has come to the newest. What others
+        // strike meanwhile lets it pass over as many, until it comes again.
+        const offset = Math.max((offsets.get(place) ?? 0) - went, old.stayed);
         const far = await slice(offset);
-        offsets.set(place, far.jobs < SLICE ? 0 : offset + far.looked - far.entries.length);
+        offsets.set(place, far.jobs < SLICE ? 0 : offset + far.stayed);
       }
       if ((await maintainer.ghosts(service)) <= 0) continue;
       for (const list of ["ready", "shelf"] as const) {

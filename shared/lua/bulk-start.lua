@@ -41,7 +41,7 @@ else
     -- its entries hold as many as they do in the mean
     fold()
     local f = call('HMGET', K.counts, 'finished', 'struck')
-    total = math.floor(total * (f[1] - (f[2] or 0)) / call('ZCARD', K.ended .. state))
+    total = math.max(total, math.floor(total * ((f[1] or 0) - (f[2] or 0)) / call('ZCARD', K.ended .. state)))
   end
 end
 total = total + call('LLEN', todo)

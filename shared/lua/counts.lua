@@ -32,6 +32,7 @@ for _, id in ipairs({ call('LINDEX', K.ready, -1) or false, call('LINDEX', K.she
 end
 local queued = call('LLEN', K.ready) + call('LLEN', K.shelf) + call('ZCARD', K.backlog) + taken + of.condemned
   - of.ghosts
-return { now, math.max(0, queued), call('ZCARD', K.scheduled) + of.condemnedlater, started, of.finished - of.struck,
+return { now, math.max(0, queued), call('ZCARD', K.scheduled) + of.condemnedlater, started,
+  math.max(0, of.finished - of.struck),
   call('ZCARD', K.ended .. 'failed'), call('ZCARD', K.ended .. 'canceled'), call('EXISTS', K.paused), oldest, of.seq,
   of.head, #workers, counts }

@@ -21,7 +21,10 @@ add(call('ZRANGE', K.scheduled, 0, most - 1))
 for _, worker in ipairs(call('ZRANGE', K.leases, 0, most - 1)) do add(call('SRANDMEMBER', K.held .. worker, most)) end
 for _, state in ipairs({ 'finished', 'failed', 'canceled' }) do
   local from = #ids
-  for _, entry in ipairs(call('ZREVRANGE', K.ended .. state, 0, most - 1)) do add(ids_of(entry)) end
+  for _, entry in ipairs(call('ZREVRANGE', K.ended .. state, 0, most - 1)) do
+    add(ids_of(entry))
+    if #ids - from >= most then break end
+  end
   for i = #ids, from + most + 1, -1 do ids[i] = nil end
 end
 local out = {}

@@ -9,8 +9,8 @@
 -- ARGV[4] most   int
 --
 -- reply flat: id, score…
--- O(log n): among entries of one millisecond the place is found by halving. An entry of finished ones may hold many ids, and there
--- those of one millisecond are read together, few as they are; the page may be longer by them.
+-- O(log n): among entries of one millisecond the place is found by halving. Not so of finished jobs, of which an entry may hold many:
+-- those of one millisecond come together, in no order, few as they are, and the page may be longer by them.
 local key = state == 'scheduled' and K.scheduled or K.ended .. state
 local low = at >= 0 and call('ZCOUNT', key, '(' .. at, '+inf') or 0
 if state ~= 'finished' then
@@ -21,26 +21,16 @@ if state ~= 'finished' then
   end
   return call('ZREVRANGE', key, low, low + most - 1, 'WITHSCORES')
 end
-local page, group, ms = {}, {}, nil
-local function add_group()
-  table.sort(group, above)
-  for _, one in ipairs(group) do
-    if tonumber(ms) ~= at or above(id, one) then page[#page + 1], page[#page + 2] = one, ms end
-  end
-  group = {}
-end
-local slice
+local page, ms, slice = {}, nil, nil
 repeat
   slice = call('ZREVRANGE', key, low, low + 7, 'WITHSCORES')
   for i = 1, #slice, 2 do
-    if slice[i + 1] ~= ms then
-      add_group()
-      if #page >= 2 * most then return page end
-      ms = slice[i + 1]
+    if slice[i + 1] ~= ms and #page >= 2 * most then return page end
+    ms = slice[i + 1]
+    for _, one in ipairs(ids_of(slice[i])) do
+      if tonumber(ms) ~= at or above(id, one) then page[#page + 1], page[#page + 2] = one, ms end
     end
-    for _, one in ipairs(ids_of(slice[i])) do group[#group + 1] = one end
   end
   low = low + 8
 until #slice < 16
-add_group()
 return page

@@ -181,9 +181,15 @@ if #started > 0 then
 end
 if more == 0 and not empty and (call('LLEN', K.ready) > 0 or call('ZCARD', K.backlog) > 0) then more = 1 end
 tell_waits()
--- one entry for all of them (lib/entry.lua)
-if #finished > 0 then
-  call('ZADD', K.ended .. 'finished', stamp, #finished > 1 and nonce .. ' ' .. table.concat(finished, ' ') or finished[1])
+if #finished == 1 then
+  -- an id that was used before may still stand there
+  if call('ZADD', K.ended .. 'finished', stamp, finished[1]) == 0 then call('HINCRBY', K.counts, 'struck', 1) end
+elseif #finished > 1 then
+  local entries = {}
+  for i = 1, #finished, 32 do -- see lib/entry.lua; not more, for what strikes one of them writes the others anew
+    entries[#entries + 1], entries[#entries + 2] = stamp, nonce .. i .. ' ' .. table.concat(finished, ' ', i, math.min(i + 31, #finished))
+  end
+  call('ZADD', K.ended .. 'finished', unpack(entries))
 end
 if rare then rare.write_ends() end
 write_tally()

@@ -148,7 +148,9 @@ export class Lister {
             state === "started"
               ? await heldScript(redis, root(service), { at, id, most })
               : await indexScript(redis, root(service), { state, ...place, most });
-          return pairs(flat).map(([one, score]) => ({ id: one, service, state, at: score }));
+          const found = pairs(flat).map(([one, score]) => ({ id: one, service, state, at: score }));
+          // those of one millisecond come in no order
+          return state === "finished" ? found.sort((x, y) => y.at - x.at || (x.id < y.id ? 1 : -1)) : found;
         }),
       ),
     );

@@ -40,7 +40,9 @@ const sweepScript = script<
   { state: "text"; offset: "int" },
   [looked: number, jobs: number, gone: string[], entries: string[]]
 >("sweep", { state: "text", offset: "int" });
-const sweepDropScript = script<{ state: "text" }, number>("sweep-drop", { state: "text" }, ["entry"]);
+const sweepDropScript = script<{ state: "text" }, [struck: number, went: number]>("sweep-drop", { state: "text" }, [
+  "entry",
+]);
 const sweepGhostsScript = script<{ list: "text"; offset: "int" }, [seen: number, dropped: number]>("sweep-ghosts", {
   list: "text",
   offset: "int",
@@ -95,9 +97,10 @@ export class Maintainer {
     const [looked, jobs, gone, entries] = await sweepScript(this.redis, root(service), { state, offset });
     return { looked, jobs, gone: gone as JobId[], entries };
   }
-  /** Strikes what has expired from entries of an ended index. @returns how many jobs */
-  strike(service: ServiceName, state: string, entries: string[]) {
-    return sweepDropScript(this.redis, root(service), { state }, entries);
+  /** Strikes what has expired from entries of an ended index. @returns how many jobs, and of how many entries nothing is left */
+  async strike(service: ServiceName, state: string, entries: string[]) {
+    const [struck, went] = await sweepDropScript(this.redis, root(service), { state }, entries);
+    return { struck, went };
   }
   /** Lets go of canceled jobs that are still listed. */
   async sweepGhosts(service: ServiceName, list: "ready" | "shelf", offset: number) {

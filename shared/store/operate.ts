@@ -134,7 +134,7 @@ export class Operator {
     if (!f.created) return undefined;
     return {
       about: JSON.parse(f.about ?? "{}"),
-      total: Number(f.total),
+      total: Math.max(Number(f.total), Number(f.looked)), // an estimate
       looked: Number(f.looked),
       matched: Number(f.matched),
       done: Number(f.done),

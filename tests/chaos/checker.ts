@@ -156,6 +156,38 @@ export class Checker {
     for (let i = 0; i < ids.length; i += 2_000) await this.look(ids.slice(i, i + 2_000));
   }
 
+  /**
+   * Judges the indexes of ended jobs as a whole, while nothing moves: each finished record stands there once, nothing else does,
+   * and as many are counted. For when counts were read, and so added up.
+   */
+  async indexes(): Promise<void> {
+    const root = `lh:{${this.service}}:`;
+    const seen = new Set<string>();
+    for (const state of ["finished", "failed", "canceled"]) {
+      const flat = await this.redis.zrange(`${root}ended:${state}`, "0", "-1", "WITHSCORES");
+      for (let i = 0; i < flat.length; i += 2) {
+        const entry = flat[i] as string;
+        const ids = entry.includes(" ") ? entry.split(" ").slice(1) : [entry];
+        const heads = await Promise.all(ids.map((id) => this.redis.hget(`${root}job:${id}`, "h")));
+        ids.forEach((id, k) => {
+          if (seen.has(id)) this.tell("I1 twice in the indexes", `${id} ${entry}`);
+          seen.add(id);
+          const head = heads[k];
+          const [words, , end = ""] = (head ?? "").split("|");
+          const is = /^[a-z]/.exec(words as string) ? (words as string).split(" ")[0] : end && "finished";
+          // a member of a batch that was given up leaves its entry to the sweep
+          if (head ? is !== state || end.split(" ")[0] !== flat[i + 1] : state === "finished") {
+            this.tell("I1 in an index, and its record says otherwise", `${id} ${state} ${flat[i + 1]}: ${head}`);
+          }
+        });
+      }
+      if (state !== "finished") continue;
+      const [finished, struck] = await this.redis.hmget(`${root}counts`, "finished", "struck");
+      const counted = Number(finished) - Number(struck);
+      if (counted !== seen.size) this.tell("I1 finished", `${counted} are counted, ${seen.size} in the index`);
+    }
+  }
+
   /** Forgets a job that was erased, or has expired. */
   forget(id: string): void {
     this.ledger.accepted.delete(id);

@@ -20,6 +20,7 @@ export async function verdict(world: World, ledger: Ledger, checker: Checker, re
   const faults: string[] = [];
   const wrong = (what: string) => faults.push(what);
   await checker.all([...ledger.accepted.keys()]);
+  await checker.indexes();
   // Every record there is, by what its payload says it is: finds jobs that nobody was told of.
   const byN = new Map<number, string[]>();
   const states = new Map<string, number>();

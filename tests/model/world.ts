@@ -123,6 +123,8 @@ export class World {
   /** Looks at everything: the invariants hold, the counts are right, and only what may have changed did. @throws */
   async check(may: May = () => false): Promise<void> {
     const now = await this.checker.look(this.ids);
+    const counts = await this.store.counts();
+    await this.checker.indexes();
     for (const [rule, what] of this.checker.broken) throw new Error(`${rule}: ${what.join("\n")}`);
     const by: Record<string, number> = {};
     for (const [id, after] of now) {
@@ -135,7 +137,6 @@ export class World {
       }
     }
     this.seen = now;
-    const counts = await this.store.counts();
     for (const state of ["queued", "scheduled", "started", "finished"] as const) {
       if (counts[state] !== (by[state] ?? 0)) {
         throw new Error(`counts says ${counts[state]} ${state}, but there are ${by[state] ?? 0}`);

@@ -9,6 +9,7 @@ import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
 import { CALL_MUTANTS } from "./calls.ts";
 import { CLIENT_MUTANTS } from "./client.ts";
+import { ENDED_MUTANTS } from "./ended.ts";
 import { MUTANTS, type Mutant } from "./list.ts";
 
 const ROOT = new URL("../..", import.meta.url).pathname;
@@ -82,7 +83,7 @@ async function judge(mutant: Mutant): Promise<boolean> {
   }
 }
 
-const chosen = [...MUTANTS, ...CLIENT_MUTANTS, ...CALL_MUTANTS].filter(
+const chosen = [...MUTANTS, ...CLIENT_MUTANTS, ...ENDED_MUTANTS, ...CALL_MUTANTS].filter(
   (mutant) => !values.only || mutant.name.includes(values.only),
 );
 console.log(`mutants: ${chosen.length}`);

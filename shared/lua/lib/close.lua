@@ -10,7 +10,11 @@ local CANCELED = '{"code":"canceled","message":"canceled by request","retryable"
 
 local ends = {}
 local function write_ends()
-  for state, list in pairs(ends) do call('ZADD', K.ended .. state, unpack(list)) end
+  for state, list in pairs(ends) do
+    local again = #list / 2 - call('ZADD', K.ended .. state, unpack(list))
+    -- an id that was used before may still stand there
+    if again > 0 and state == 'finished' then call('HINCRBY', K.counts, 'struck', again) end
+  end
 end
 
 local function close(id, rec, state, ttl, ...)

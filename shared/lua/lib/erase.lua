@@ -2,7 +2,7 @@
 --@use entry
 -- erase: one job, as ../erase.lua tells; the same words are its reply.
 -- A script that erases calls strike_erased() after it, which writes each entry once.
-local erased = {}
+local erased, alone = {}, 0
 local function erase(id)
   local job = K.job .. id
   local f = call('HMGET', job, 'h', 'l', 'rf')
@@ -13,21 +13,27 @@ local function erase(id)
   if f[2] then return 'listed' end
   call('DEL', job)
   if f[3] then return 'ok' end
-  local place = state .. ' ' .. string.match(h.ended, '^%d+')
-  erased[place] = erased[place] or {}
-  erased[place][id] = true
+  local struck = call('ZREM', K.ended .. state, id)
+  if state ~= 'finished' then return 'ok' end
+  if struck == 1 then
+    alone = alone + 1
+  else
+    local ms = string.match(h.ended, '^%d+')
+    erased[ms] = erased[ms] or {}
+    erased[ms][id] = true
+  end
   return 'ok'
 end
 
--- Returns what entries became, by what they were; '' = nothing.
+-- Returns what entries of finished jobs became, by what they were; '' = nothing.
 local function strike_erased()
-  local became = {}
-  for place, ids in pairs(erased) do
-    local state, ms = string.match(place, '^(%l+) (%d+)$')
-    for _, entry in ipairs(call('ZRANGE', K.ended .. state, ms, ms, 'BYSCORE')) do
-      local _, left = strike_entry(state, entry, ms, ids)
-      became[entry] = left or ''
+  local became, struck, key = {}, alone, K.ended .. 'finished'
+  for ms, ids in pairs(erased) do
+    for _, entry in ipairs(call('ZRANGE', key, ms, ms, 'BYSCORE')) do
+      local n, left = strike_entry(key, entry, ms, ids)
+      became[entry], struck = left, struck + n
     end
   end
+  count_struck('finished', struck)
   return became
 end
