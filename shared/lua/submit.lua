@@ -5,7 +5,8 @@
 -- KEYS[1] root
 -- ARGV[1] maxQueued  int  jobs that may wait in the service; 0 = no limit
 -- ARGV[2] idemTtl    int  ms that an Idempotency-Key is remembered
--- ARGV[3…] repeated: id, kind, payload (see lib/record.lua); no id twice, for all are looked up before the first is written
+-- ARGV[3…] repeated: run, id, payload; the latter two as often as run says (lib/record.lua). No id twice, for all are looked up before
+--          the first is written
 --
 -- more may also hold idem and body: hashes of the Idempotency-Key and of what it stands for.
 --
@@ -15,19 +16,23 @@
 --   "full"       maxQueued reached; nothing written
 --
 -- I1, I7: record and list entry come in one step, guarded by the record's existence. I9: the key is written with it.
-local size, record, limit = 3, K.job, math.huge
+local record, limit = K.job, math.huge
 local counts = call('HMGET', K.counts, 'seq', 'ghosts', 'condemned', 'condemnedlater')
 local seq = tonumber(counts[1]) or 0
 if maxQueued > 0 then
   limit = maxQueued - call('LLEN', K.ready) - call('LLEN', K.shelf) - call('ZCARD', K.backlog) - call('ZCARD', K.scheduled)
     + (counts[2] or 0) - (counts[3] or 0) - (counts[4] or 0)
 end
-local odd, fresh, listed, more, at, jobs = {}, 0, 0, nil, rest, (#ARGV - rest + 1) / size
+local odd, fresh, listed, last, at, jobs = {}, 0, 0, #ARGV, rest, 0
 -- Made with room for all of them: a table that grows is hashed anew each time.
-local records, plain = { unpack(ARGV, rest, rest + jobs - 1) }, { unpack(ARGV, rest, rest + jobs - 1) }
-for i = 1, jobs do records[i] = record .. ARGV[rest + (i - 1) * size] end
+local records, plain = { unpack(ARGV, 1, last / 2) }, { unpack(ARGV, 1, last / 2) }
+while at < last do
+  local ends = at + 2 * string.match(ARGV[at], '^%d+')
+  for place = at + 1, ends, 2 do jobs, records[jobs + 1] = jobs + 1, record .. ARGV[place] end
+  at = ends + 1
+end
 -- One look for all of them: mostly none is here yet.
-local repeated = call('EXISTS', unpack(records)) > 0
+local repeated = call('EXISTS', unpack(records, 1, jobs)) > 0
 local push_one -- made for the first job of another priority
 local function push_other(id, pri, n)
   if not push_one then
@@ -36,32 +41,36 @@ local function push_other(id, pri, n)
   end
   push_one(id, pri, n, false)
 end
-for i = 1, jobs do
-  local id = ARGV[at]
-  if ARGV[at + 1] ~= '' then more = more_of(at) end
-  local known = more.idem and call('GET', K.idem .. more.idem)
-  if known and string.sub(known, 1, #id) ~= id then
-    local cut = string.find(known, ' ', 1, true)
-    local word = string.sub(known, cut + 1) == more.body and '=' .. string.sub(known, 1, cut - 1) or 'conflict'
-    odd[#odd + 1], odd[#odd + 2] = i, word
-  elseif repeated and call('EXISTS', records[i]) == 1 then
-    -- it is here: nothing to write
-  elseif fresh >= limit then
-    odd[#odd + 1], odd[#odd + 2] = i, 'full'
-  else
-    local later, n = more.due and more.due > now, seq + fresh + 1
-    write_record(records[i], at, more, later and 'scheduled' or 'queued', n)
-    if later then
-      call('ZADD', K.scheduled, more.due, id)
-    elseif more.pri then
-      push_other(id, more.pri, n)
+at, jobs = rest, 0
+while at < last do
+  local n, more = run_of(ARGV[at])
+  for place = at + 1, at + 2 * n, 2 do
+    local id = ARGV[place]
+    jobs = jobs + 1
+    local known = more.idem and call('GET', K.idem .. more.idem)
+    if known and string.sub(known, 1, #id) ~= id then
+      local cut = string.find(known, ' ', 1, true)
+      local word = string.sub(known, cut + 1) == more.body and '=' .. string.sub(known, 1, cut - 1) or 'conflict'
+      odd[#odd + 1], odd[#odd + 2] = jobs, word
+    elseif repeated and call('EXISTS', records[jobs]) == 1 then
+      -- it is here: nothing to write
+    elseif fresh >= limit then
+      odd[#odd + 1], odd[#odd + 2] = jobs, 'full'
     else
-      listed, plain[listed + 1] = listed + 1, id
+      local later, seq_of_it = more.due and more.due > now, seq + fresh + 1
+      write_record(records[jobs], ARGV[place + 1], more, later and 'scheduled' or 'queued', seq_of_it)
+      if later then
+        call('ZADD', K.scheduled, more.due, id)
+      elseif more.pri then
+        push_other(id, more.pri, seq_of_it)
+      else
+        listed, plain[listed + 1] = listed + 1, id
+      end
+      if more.idem then call('SET', K.idem .. more.idem, id .. ' ' .. more.body, 'PX', idemTtl) end
+      fresh = fresh + 1
     end
-    if more.idem then call('SET', K.idem .. more.idem, id .. ' ' .. more.body, 'PX', idemTtl) end
-    fresh = fresh + 1
   end
-  at = at + size
+  at = at + 2 * n + 1
 end
 if listed > 0 then call('LPUSH', call('EXISTS', K.paused) == 1 and K.shelf or K.ready, unpack(plain, 1, listed)) end
 if fresh > 0 then

@@ -11,9 +11,9 @@
 -- ARGV[5] limitMs      int   ms, the time limit of an operation that ARGV[6] does not name
 -- ARGV[6] limits       text  "op=ms op=ms"
 -- ARGV[7] poison       int   redeliveries that a run may have
--- ARGV[8…] repeated, settles: id, how, note, body
---   how             "token kind ttl started op extra": ttl in ms, the life of a terminal record; started and op as the reply
---                   gave them, so that a common job is settled without taking its head apart; "0 -" = not known. "" = as the one before
+-- ARGV[8…] repeated, settles: how, id, note, body; the latter three as often as how says
+--   how             "n token kind ttl started op extra": for the n settles after it; ttl in ms, the life of a terminal record; started
+--                   and op as the reply gave them, so that a common job is settled without taking its head apart; "0 -" = not known
 --   finish          note  "first,last" ms of the answer · body the result · extra "" or "size type": size bytes in a file,
 --                   else inline; type "" = JSON
 --   else            note  JSON of the ended attempt, "" = none · body JSON of the error · extra delay, ms
@@ -26,8 +26,8 @@
 -- reply { odd, jobs, more, started }
 --   odd   flat: place among the settles, verdict, of those that are not "ok" (done, now or by an earlier sending of the token):
 --         "lost" the token is not ours: nothing written, drop the work; "gone" no such record
---   jobs  flat, three texts a job: id; "created op attempt run redeliveries deadline", and after a line end its options, if
---         any, "" = as of the job before; payload. The token is attempt.worker.nonce
+--   jobs  flat: id, payload; and before those that share it, known by its space in front: " created op attempt run redeliveries
+--         deadline", and after a line end the options, if any. The token is attempt.worker.nonce
 --   more  1 = the queue still has jobs; 2 = concurrency is reached; 3 = paused; 0 = empty
 --   started  ms, of all jobs of this reply
 --
@@ -41,10 +41,9 @@ local jobs, started, head, room = {}, {}, nil, 0
 local takes = '.' .. worker .. '.' .. nonce
 local told
 local function took(id, text, payload)
+  if text ~= told then told, jobs[#jobs + 1] = text, text end
   local n = #jobs
-  started[#started + 1] = id
-  jobs[n + 1], jobs[n + 2], jobs[n + 3] = id, text == told and '' or text, payload or ''
-  told = text
+  started[#started + 1], jobs[n + 1], jobs[n + 2] = id, id, payload or ''
   room = room - 1
 end
 
@@ -65,26 +64,22 @@ end
 
 local how
 local function how_of(words)
-  local token, kind, ttl, began, op, extra = string.match(' ' .. words, '^( %S+) (%l+) (%d+) (%d+) (%S+) (.*)$')
+  local size, token, kind, ttl, began, op, extra = string.match(words, '^(%d+)( %S+) (%l+) (%d+) (%d+) (%S+) (.*)$')
   local short = kind == 'finish' and op ~= '-' and extra == ''
   local till = text(now + ttl) -- in ms since 1970, as the append-only file wants it
-  return { token = token, kind = kind, ttl = ttl, began = began, op = op, extra = extra, short = short, till = till, n = 0 }
+  return { size = size, token = token, kind = kind, ttl = ttl, began = began, op = op, extra = extra, short = short, till = till, n = 0 }
 end
 
 -- Common jobs of one how that were finished here, counted at once.
 local function tell_how()
-  if not how or how.n == 0 then return end
+  if how.n == 0 then return end
   observe(how.op, now - how.began, how.n)
   count('finished', how.n)
 end
 
 local ended = '|' .. stamp .. ' '
 local function settle(at)
-  if ARGV[at + 1] ~= '' then
-    tell_how()
-    how = how_of(ARGV[at + 1])
-  end
-  local id, note, body = ARGV[at], ARGV[at + 2], ARGV[at + 3]
+  local id, note, body = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   local token = how.token
   local key = record .. id
   local was = call('HGET', key, 'h')
@@ -103,13 +98,18 @@ local function settle(at)
   return others().settle(id, key, was, how, note, body)
 end
 
-local index = 0
-for at = rest, #ARGV, 4 do
-  index = index + 1
-  local verdict = settle(at)
-  if verdict ~= 'ok' then odd[#odd + 1], odd[#odd + 2] = index, verdict end
+local index, at, last = 0, rest, #ARGV
+while at < last do
+  how = how_of(ARGV[at])
+  local ends = at + 3 * how.size
+  for place = at + 1, ends, 3 do
+    index = index + 1
+    local verdict = settle(place)
+    if verdict ~= 'ok' then odd[#odd + 1], odd[#odd + 2] = index, verdict end
+  end
+  tell_how()
+  at = ends + 1
 end
-tell_how()
 if #leaving > 0 then call('SREM', held, unpack(leaving)) end
 
 -- Take.
@@ -150,7 +150,7 @@ local function start(id, more_ids)
     local deadline = text(now + limit_of(op))
     tail, wait = like, now - created
     start_text = '|' .. stamp .. ' ' .. deadline .. ' 1 1' .. takes
-    told_text = created .. ' ' .. op .. ' 1 0 0 ' .. deadline
+    told_text = ' ' .. created .. ' ' .. op .. ' 1 0 0 ' .. deadline
   end
   call('HSET', key, 'h', was .. start_text)
   alike = alike + 1
@@ -181,16 +181,13 @@ if #started > 0 then
 end
 if more == 0 and not empty and (call('LLEN', K.ready) > 0 or call('ZCARD', K.backlog) > 0) then more = 1 end
 tell_waits()
-if #finished == 1 then
-  -- an id that was used before may still stand there
-  if call('ZADD', K.ended .. 'finished', stamp, finished[1]) == 0 then call('HINCRBY', K.counts, 'struck', 1) end
-elseif #finished > 1 then
-  local entries = {}
-  for i = 1, #finished, 32 do -- see lib/entry.lua; not more, for what strikes one of them writes the others anew
-    entries[#entries + 1], entries[#entries + 2] = stamp, nonce .. i .. ' ' .. table.concat(finished, ' ', i, math.min(i + 31, #finished))
-  end
-  call('ZADD', K.ended .. 'finished', unpack(entries))
+local entries = { stamp, finished[1] }
+for i = 1, #finished > 1 and #finished or 0, 32 do -- see lib/entry.lua; not more, for what strikes one of them writes the others anew
+  local n = (i - 1) / 16
+  entries[n + 1], entries[n + 2] = stamp, nonce .. i .. ' ' .. table.concat(finished, ' ', i, math.min(i + 31, #finished))
 end
+-- 0: an id that was used before still stands there
+if #finished > 0 and call('ZADD', K.ended .. 'finished', unpack(entries)) == 0 then call('HINCRBY', K.counts, 'struck', 1) end
 if rare then rare.write_ends() end
 write_tally()
 return { odd, jobs, more, now }

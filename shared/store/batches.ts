@@ -36,7 +36,7 @@ const noteScript = script<{ service: "text"; ended: "int" }, number>("batch-note
 const stageScript = script<{ batch: "text"; members: "int"; life: "int"; maxQueued: "int" }, "ok" | "full">(
   "stage",
   { batch: "text", members: "int", life: "int", maxQueued: "int" },
-  ["id", "kind", "payload"],
+  ["run", "id", "payload"],
 );
 const releaseScript = script<{ batch: "text" }, number>("release", { batch: "text" });
 const discardScript = script<{ batch: "text" }, number>("discard", { batch: "text" });

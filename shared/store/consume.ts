@@ -14,7 +14,7 @@ const turnScript = script<
 >(
   "turn",
   { worker: "text", slots: "int", concurrency: "int", nonce: "text", limitMs: "int", limits: "text", poison: "int" },
-  ["id", "how", "note", "body"],
+  ["how", "id", "note", "body"],
 );
 const beatScript = script<{ worker: "text" }, [now: number, ...cancels: string[]]>("beat", { worker: "text" });
 
@@ -73,15 +73,15 @@ export class Consumer {
   /** Settles and takes in one round trip; may be sent again after a lost reply. */
   async turn(service: ServiceName, settles: Settle[], ask: Ask, nonce = random62(8), redis = this.redis) {
     const values: ScriptValue[] = [];
-    let before = "";
+    let [how, at, n] = ["", 0, 0];
     for (const s of settles) {
-      let how = `${s.token} ${s.kind} ${s.ttlMs} ${s.started ?? 0} ${s.operation ?? "-"} `;
-      if (s.kind !== "finish") how += Math.round(s.delayMs ?? 0);
-      else if (s.type || s.sizeBytes !== undefined) how += `${s.sizeBytes ?? ""} ${s.type ?? ""}`;
-      const text = how === before ? "" : how;
-      before = how;
-      if (s.kind === "finish") values.push(s.id, text, s.timing ?? "", bytesOf(s.result));
-      else values.push(s.id, text, s.entry ?? "", s.error ?? "");
+      let its = `${s.token} ${s.kind} ${s.ttlMs} ${s.started ?? 0} ${s.operation ?? "-"} `;
+      if (s.kind !== "finish") its += Math.round(s.delayMs ?? 0);
+      else if (s.type || s.sizeBytes !== undefined) its += `${s.sizeBytes ?? ""} ${s.type ?? ""}`;
+      if (its !== how) [how, at, n] = [its, values.push("") - 1, 0];
+      values[at] = `${++n} ${how}`;
+      if (s.kind === "finish") values.push(s.id, s.timing ?? "", bytesOf(s.result));
+      else values.push(s.id, s.entry ?? "", s.error ?? "");
     }
     const [odd, texts, more, started] = await turnScript(
       redis,
@@ -92,16 +92,17 @@ export class Consumer {
     const verdicts = wordsOf<Verdict>(settles.length, odd);
     const jobs: Taken[] = [];
     let told!: Omit<Taken, "id" | "payload">;
-    for (let i = 0; i < texts.length; i += 3) {
-      const text = texts[i + 1] as string;
-      if (text !== "") {
+    for (let i = 0; i < texts.length; i += 2) {
+      const text = texts[i] as string;
+      if (text.startsWith(" ")) {
         const [first = "", options = ""] = text.split("\n", 2);
-        const [created, operation = "", ...rest] = first.split(" ");
+        const [, created, operation = "", ...rest] = first.split(" ");
         const [attempt = 0, run = 0, redeliveries = 0, deadline = 0] = rest.map(Number);
         const token = `${attempt}.${this.worker}.${nonce}`;
         told = { token, operation, attempt, run, redeliveries, started, deadline, created: Number(created), options };
+        i++;
       }
-      jobs.push({ ...told, id: texts[i] as JobId, payload: texts[i + 2] as string });
+      jobs.push({ ...told, id: texts[i] as JobId, payload: texts[i + 1] as string });
     }
     return { verdicts, jobs, more } satisfies Turned;
   }

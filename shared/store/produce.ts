@@ -13,7 +13,7 @@ import { asFault, within } from "./redis.ts";
 const submitScript = script<{ maxQueued: "int"; idemTtl: "int" }, (number | string)[] | 0>(
   "submit",
   { maxQueued: "int", idemTtl: "int" },
-  ["id", "kind", "payload"],
+  ["run", "id", "payload"],
 );
 const cancelScript = script<{ id: "text"; ttl: "int" }, "canceled" | "asked" | "ended" | "gone">("cancel", {
   id: "text",
@@ -226,11 +226,12 @@ function kindOf(job: NewJob): string {
 /** New jobs as lua/lib/record.lua and submit.lua read them. */
 export function groupsOf(jobs: NewJob[]): ScriptValue[] {
   const values: ScriptValue[] = [];
-  let before = "";
+  let [kind, at, n] = ["", 0, 0];
   for (const job of jobs) {
-    const kind = kindOf(job);
-    values.push(job.id, kind === before ? "" : kind, job.payload);
-    before = kind;
+    const its = kindOf(job);
+    if (its !== kind) [kind, at, n] = [its, values.push("") - 1, 0];
+    values[at] = `${++n} ${kind}`;
+    values.push(job.id, job.payload);
   }
   return values;
 }

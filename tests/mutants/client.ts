@@ -117,7 +117,7 @@ export const CLIENT_MUTANTS: Mutant[] = [
   {
     name: "batch: stage is not idempotent",
     file: "shared/lua/stage.lua",
-    from: "if call('EXISTS', K.job .. ARGV[at]) == 0 then",
+    from: "if call('EXISTS', K.job .. ARGV[place]) == 0 then",
     to: "if true then",
     ...by("batches-store", "twice"),
   },

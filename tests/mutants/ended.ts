@@ -26,8 +26,8 @@ export const ENDED_MUTANTS: Mutant[] = [
   {
     name: "index: an id that was used before is counted twice, alone",
     file: "shared/lua/turn.lua",
-    from: "stamp, finished[1]) == 0 then",
-    to: "stamp, finished[1]) == 2 then",
+    from: "unpack(entries)) == 0 then",
+    to: "unpack(entries)) == 2 then",
     ...by("ended-index", "used before"),
   },
   {

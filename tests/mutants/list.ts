@@ -269,7 +269,7 @@ export const MUTANTS: Mutant[] = [
   {
     name: "submit is not idempotent",
     file: "shared/lua/submit.lua",
-    from: "  elseif repeated and call('EXISTS', records[i]) == 1 then\n",
+    from: "  elseif repeated and call('EXISTS', records[jobs]) == 1 then\n",
     to: "  elseif false then\n",
     check: ["tests/store.test.ts", "-t", "submit sent"],
   },
@@ -351,8 +351,8 @@ export const MUTANTS: Mutant[] = [
   {
     name: "what was told of the first job is said of all that are taken with it",
     file: "shared/lua/turn.lua",
-    from: "text == told and ''",
-    to: "told and ''",
+    from: "if text ~= told then told,",
+    to: "if not told then told,",
     ...alike,
   },
   {
@@ -365,8 +365,8 @@ export const MUTANTS: Mutant[] = [
   {
     name: "jobs of one submit are all of the first one's kind",
     file: "shared/store/produce.ts",
-    from: 'kind === before ? ""',
-    to: 'before ? ""',
+    from: "if (its !== kind) ",
+    to: "if (!kind) ",
     ...alike,
   },
   {
@@ -384,10 +384,10 @@ export const MUTANTS: Mutant[] = [
     ...alike,
   },
   {
-    name: "a member that was staged before is passed over, and its kind with it",
+    name: "only the first run of a batch's members is staged",
     file: "shared/lua/stage.lua",
-    from: "  local more = more_of(at)\n  if fresh[at] then write",
-    to: "  local more = fresh[at] and more_of(at)\n  if fresh[at] then write",
+    from: "  at = at + 2 * n + 1\n",
+    to: "  at = #ARGV + 1\n",
     ...alike,
   },
 ];

@@ -93,7 +93,7 @@ local function start(id, key, was, payload, more_ids)
   call('HSET', key, 'h', head_text(h))
   if attempt == '1' and not f[6] and not f[7] then observe(':wait', now - (f[8] or h.created)) end
   if f[4] then call('PUBLISH', 'lh:events', id) end
-  took(id, h.created .. ' ' .. h.op .. ' ' .. attempt .. ' ' .. (f[6] or '0') .. ' ' .. (f[7] or '0') .. ' ' .. deadline
+  took(id, ' ' .. h.created .. ' ' .. h.op .. ' ' .. attempt .. ' ' .. (f[6] or '0') .. ' ' .. (f[7] or '0') .. ' ' .. deadline
     .. (f[3] and '\n' .. f[3] or ''), payload)
   if not pri then head = h.n end
 end
