@@ -49,7 +49,7 @@ export const SERVICE_KEYS = {
   todo: ["list", "todo:"],
   /** ids of running jobs whose cancel was asked for; the beat reads it */
   cancels: ["set", "cancels"],
-  /** by terminal state: id → end time, ms; or, of those that finished in one turn, one entry for all (lua/lib/entry.lua) */
+  /** by terminal state: id → end time, ms; or, of those that finished in one turn, one entry for 32 (lua/lib/entry.lua) */
   ended: ["zset", "ended:"],
   /** by hash of API key and Idempotency-Key: "<job id> <body hash>" */
   idem: ["string", "idem:"],

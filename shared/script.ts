@@ -22,7 +22,7 @@ export type ScriptValue = string | number | Uint8Array;
 export type Script<A extends Args, R> = {
   readonly file: string;
   readonly args: A;
-  /** names of the repeated group after the named arguments, if there is one */
+  /** names of the values that repeat after the named arguments, as the script's header tells; may be none */
   readonly group: readonly string[];
   readonly lua: string;
   (redis: Connection, root: Key<"string">, values: Values<A>, groups?: ScriptValue[]): Promise<R>;

@@ -89,7 +89,6 @@ test("the sweep strikes what has expired from the entries that it shares, howeve
   const gone = new Set([...all.slice(400, 600), ...all.slice(801).filter((_, i) => i % 2 === 0)]);
   await s.redis.client.del([...gone].map((id) => KEYS.job(id)));
   await sweepStep();
-  await sweepStep();
   expect(sorted(await listed())).toEqual(sorted(all.filter((id) => !gone.has(id))));
   const left = (await entries()).map((entry) => (entry.includes(" ") ? entry.split(" ").slice(1) : [entry]));
   expect(sorted(left.flat() as JobId[])).toEqual(sorted(all.filter((id) => !gone.has(id))));
@@ -116,12 +115,9 @@ test("an entry that changed between the sweep's two steps is left to the next, a
   expect(await finished()).toBe(1);
 });
 
-test("an id that was used before stands once, and is counted once", async () => {
+test("an id that was used before, and stands alone, is counted once", async () => {
   const id = await s.submit();
-  const finish = async (...more: JobId[]) => {
-    const taken = await w.take(1 + more.length);
-    await w.settle(...taken.map((one) => settle(one, "finish")));
-  };
+  const finish = async () => w.settle(...(await w.take(1)).map((one) => settle(one, "finish")));
   await finish();
   for (const more of [{}, { options: { tags: ["x"] } }]) {
     await s.redis.client.del(KEYS.job(id)); // its life has ended, and no sweep has come yet
@@ -173,4 +169,14 @@ test("bulk actions on what ended before a moment leave what ended after it", asy
   await o.carryOut(SERVICE, 1_000);
   expect(await o.bulk(SERVICE, wish.id)).toMatchObject({ total: 45, looked: early.length, done: early.length });
   expect(sorted(await listed())).toEqual(sorted(late));
+});
+
+// the last: it leaves the walk in the middle
+test("the sweep's second walk goes on where it was, though the first has struck what was before it", async () => {
+  const all = (await turns(Array(50).fill(32))).flat();
+  await sweepStep(); // 16 entries at the old end, 16 behind them
+  const gone = all.slice(0, 16 * 32).concat(all[32 * 32] as JobId);
+  await s.redis.client.del(gone.map((id) => KEYS.job(id)));
+  await sweepStep();
+  expect(await finished()).toBe(all.length - gone.length);
 });

@@ -1,7 +1,8 @@
 /** What jobs of one call share is said once, in both directions: here they differ, and each keeps its own. */
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
-import { newBatchId } from "../shared/jobs.ts";
+import { newBatchId, newJobId } from "../shared/jobs.ts";
 import { Batches } from "../shared/store/batches.ts";
+import type { Taken } from "../shared/store/consume.ts";
 import type { NewJob } from "../shared/store/produce.ts";
 import {
   ASK,
@@ -63,6 +64,21 @@ test("each has its own operation, payload, options and time limit, though they c
     expect(record?.options).toEqual(jobs[i]?.options ?? {});
     expect(token).toStartWith("1.w1.");
   }
+});
+
+test("what no longer fits in is told of the jobs that it is, behind those that did", async () => {
+  const full = s.producerOf({ maxQueued: 5 });
+  expect(await full.send(SERVICE, mixed())).toEqual(["ok", "ok", "ok", "ok", "ok", "full", "full", "full"]);
+});
+
+test("turn gives its verdicts in the order of the settles", async () => {
+  await s.submit();
+  await s.submit();
+  const [taken, other] = (await w.take(2)) as [Taken, Taken];
+  const gone = { ...taken, id: newJobId(SERVICE) };
+  const forged = { ...taken, token: "1.w1.x" };
+  const settles = [taken, gone, gone, forged, other].map((one) => settle(one, "finish"));
+  expect(await w.settle(...settles)).toEqual(["ok", "gone", "gone", "lost", "ok"]);
 });
 
 test("jobs of another call, taken in the same turn, keep their own time and number", async () => {

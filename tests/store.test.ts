@@ -336,14 +336,6 @@ test("turn answers gone for a record that is not there, and lets go of it", asyn
   expect(await s.state(taken.id)).toBeNull();
 });
 
-test("turn gives its verdicts in the order of the settles", async () => {
-  const taken = await one();
-  const gone = { ...taken, id: newJobId(SERVICE) };
-  const forged = { ...taken, token: "1.w1.x" };
-  const verdicts = await w.settle(settle(gone, "finish"), settle(forged, "finish"), settle(taken, "finish"));
-  expect(verdicts).toEqual(["gone", "lost", "ok"]);
-});
-
 test("cancel writes nothing: ended, gone", async () => {
   for (const kind of ["finish", "fail"] as const) {
     const taken = await one();

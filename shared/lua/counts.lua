@@ -8,7 +8,8 @@
 -- reply { now, queued, scheduled, started, finished, failed, canceled, paused (0|1), oldest (ms since 1970 when it joined, 0 = none),
 --         seq, head, workers, counts (flat HGETALL) }
 -- Nothing is scanned: a length a state, and a cardinality a worker (I1's count of what is held). What has finished is counted, as an entry of
--- its index may stand for many: all that ever did but those that were struck (lib/entry.lua). What an empty took away
+-- its index may stand for many: all that ever did but those that were struck (lib/entry.lua).
+-- Where more than 2,000 scripts have counted since the last look, fewer are told until the clocks have added them up. What an empty took away
 -- (counts.condemned) is queued or scheduled until purge has canceled it, as its hash says.
 fold()
 local counts = call('HGETALL', K.counts)

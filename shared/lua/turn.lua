@@ -186,7 +186,7 @@ for i = 1, #finished > 1 and #finished or 0, 32 do -- see lib/entry.lua; not mor
   local n = (i - 1) / 16
   entries[n + 1], entries[n + 2] = stamp, nonce .. i .. ' ' .. table.concat(finished, ' ', i, math.min(i + 31, #finished))
 end
--- 0: an id that was used before still stands there
+-- 0: an id that was used before still stands there. In an entry of many it stands twice then, for its life.
 if #finished > 0 and call('ZADD', K.ended .. 'finished', unpack(entries)) == 0 then call('HINCRBY', K.counts, 'struck', 1) end
 if rare then rare.write_ends() end
 write_tally()

@@ -8,7 +8,7 @@ import type { Ledger } from "./clients.ts";
 /**
  * KEYS[1] "lh:{service}:" · ARGV ids to look at
  * reply { places, records }: places = name, ids of every list and set there is; records = of each id that was asked for
- * or stands in a place: id, state, token, attempt, redeliveries, rev, run, cancel asked, listed, pttl, ended, then its
+ * or stands in a place: id, state, token, attempt, redeliveries, rev, run, cancel asked, listed, pttl, ended, then
  * how often it stands in ended:finished, ended:failed, ended:canceled
  */
 const MOMENT = `
@@ -60,7 +60,7 @@ for i, id in ipairs(order) do
   r[11] = f[9] or ''
   for k, s in ipairs({ 'finished', 'failed', 'canceled' }) do
     r[11 + k] = redis.call('ZSCORE', at .. 'ended:' .. s, id) and 1 or 0
-    -- or an entry has it that stands for all that finished in one turn: at its own end, and nowhere else is looked
+    -- or an entry has it that stands for those that finished in one turn: looked for at its own end only; indexes() looks at all
     local more = k == 1 and f[9] and redis.call('ZRANGE', at .. 'ended:' .. s, f[9], f[9], 'BYSCORE') or {}
     for _, entry in ipairs(more) do
       for one in string.gmatch(entry, ' (%S+)') do r[11 + k] = r[11 + k] + (one == id and 1 or 0) end

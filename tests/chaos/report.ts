@@ -1,6 +1,7 @@
 /** The end of a run: what was promised against what is there, as a table. */
 import type { Redis } from "ioredis";
 import { parseHead } from "../../shared/jobs.ts";
+import { until } from "../support/stack.ts";
 import type { Checker } from "./checker.ts";
 import type { Ledger } from "./clients.ts";
 import { type Havoc, redisKills } from "./faults.ts";
@@ -20,6 +21,8 @@ export async function verdict(world: World, ledger: Ledger, checker: Checker, re
   const faults: string[] = [];
   const wrong = (what: string) => faults.push(what);
   await checker.all([...ledger.accepted.keys()]);
+  // the clocks add up what scripts have counted
+  await until(async () => (await redis.llen(`lh:{${SERVICE}}:tally`)) === 0, 10_000);
   await checker.indexes();
   // Every record there is, by what its payload says it is: finds jobs that nobody was told of.
   const byN = new Map<number, string[]>();

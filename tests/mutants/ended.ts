@@ -24,6 +24,20 @@ export const ENDED_MUTANTS: Mutant[] = [
     ...by("ended-index", "passes over none"),
   },
   {
+    name: "settles of one turn are all as the first of them",
+    file: "shared/store/consume.ts",
+    from: "if (its !== how) ",
+    to: "if (!how) ",
+    ...by("store-alike", "in the order of the settles"),
+  },
+  {
+    name: "places of settles are counted by run",
+    file: "shared/lua/turn.lua",
+    from: "    index = index + 1\n",
+    to: "    if place == at + 1 then index = index + 1 end\n",
+    ...by("store-alike", "in the order of the settles"),
+  },
+  {
     name: "index: an id that was used before is counted twice, alone",
     file: "shared/lua/turn.lua",
     from: "unpack(entries)) == 0 then",
@@ -57,6 +71,20 @@ export const ENDED_MUTANTS: Mutant[] = [
     from: "(offsets.get(place) ?? 0) - went, old.stayed",
     to: "(offsets.get(place) ?? 0) - went, SLICE",
     ...by("ended-index", "far from the old end"),
+  },
+  {
+    name: "index: the sweep's second walk does not follow what the first struck",
+    file: "shared/clocks/sweep.ts",
+    from: "(offsets.get(place) ?? 0) - went, old",
+    to: "offsets.get(place) ?? 0, old",
+    ...by("ended-index", "goes on where it was"),
+  },
+  {
+    name: "index: the sweep's second walk goes too far on",
+    file: "shared/clocks/sweep.ts",
+    from: "offset + far.stayed",
+    to: "offset + 10 * far.stayed",
+    ...by("ended-index", "goes on where it was"),
   },
   {
     name: "index: the sweep ends at the first slice that has expired whole",

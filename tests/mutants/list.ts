@@ -291,7 +291,7 @@ export const MUTANTS: Mutant[] = [
     name: "a live record has a TTL",
     file: "shared/lua/submit.lua",
     from: "    fresh = fresh + 1\n",
-    to: "    fresh = fresh + 1\n    call('PEXPIRE', records[i], 3600000)\n",
+    to: "    fresh = fresh + 1\n    call('PEXPIRE', records[jobs], 3600000)\n",
     ...model,
     chaos: "none",
   },
