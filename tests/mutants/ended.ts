@@ -1,4 +1,4 @@
-/** Ways to break the index of finished jobs, where those of one turn share an entry. */
+/** Ways to break the index of finished jobs, where those of one turn share an entry, and what settles of one turn share. */
 import { by, type Mutant } from "./list.ts";
 
 export const ENDED_MUTANTS: Mutant[] = [
