@@ -9,7 +9,7 @@ import { setImmediate } from "node:timers";
 /** Fewer jobs than this in a call: there is little load, and nobody is to wait. */
 const LEAST_JOBS = 8;
 /** So many more, as a part of those that were answered. All of them: a tenth less for Redis, but it stands idle until the last has come. */
-const SHARE = 0.5;
+const SHARE = 0.75;
 /** ms of a wait at most, as far as a timer of the runtime keeps them */
 const MOST_MS = 2;
 /** Part of the waits that the process must have been at work. Measured: 1.0 where clients ask again at once, 0.7 after 1 ms, 0.4 after 6. */
@@ -17,7 +17,7 @@ const BUSY = 0.8;
 /** What a wait keeps of its weight with each that follows. */
 const KEPT = 0.875;
 /** Calls that go at once when it was not. */
-const PAUSE_CALLS = 16;
+const PAUSE_CALLS = 8;
 
 /** ms of CPU that the process has used so far */
 const cpuMs = () => {
