@@ -171,11 +171,19 @@ test("bulk actions on what ended before a moment leave what ended after it", asy
   expect(sorted(await listed())).toEqual(sorted(late));
 });
 
+test("one sweep comes through all that has expired behind what lives longer", async () => {
+  const all = (await turns(Array(20).fill(200))).flat();
+  await s.redis.client.del(all.slice(600).map((id) => KEYS.job(id)));
+  await sweepStep();
+  expect(sorted(await listed())).toEqual(sorted(all.slice(0, 600)));
+  expect(await finished()).toBe(600);
+});
+
 // the last: it leaves the walk in the middle
 test("the sweep's second walk goes on where it was, though the first has struck what was before it", async () => {
-  const all = (await turns(Array(50).fill(32))).flat();
-  await sweepStep(); // 16 entries at the old end, 16 behind them
-  const gone = all.slice(0, 16 * 32).concat(all[32 * 32] as JobId);
+  const all = (await turns(Array(30).fill(128))).flat();
+  await sweepStep(); // 16 entries of 32 at the old end, 64 behind them
+  const gone = all.slice(0, 16 * 32).concat(all[80 * 32] as JobId);
   await s.redis.client.del(gone.map((id) => KEYS.job(id)));
   await sweepStep();
   expect(await finished()).toBe(all.length - gone.length);

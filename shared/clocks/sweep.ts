@@ -3,13 +3,16 @@ import { resultDir, TERMINAL } from "../jobs.ts";
 import type { Clock } from "./clock.ts";
 
 const SLICE = 500;
+/** Slices of one step at most, as long as they have expired; and of the second walk while it finds nothing: 0.3 ms of Redis each. */
+const ROUNDS = 100;
+const FAR_LOOKS = 4;
 /** Where each walk stands, by service and index. Losing it costs a walk from the start, nothing else. */
 const offsets = new Map<string, number>();
 
 /**
  * Strikes expired jobs from the ended indexes with their result files, and lets go of canceled jobs that are still
- * listed. Each step looks at one slice at the old end, where most expire, and at one further on, since records
- * may have lives of their own.
+ * listed. Each step looks at one slice at the old end, where most expire, and at some further on, since records
+ * may have lives of their own; and at more of them where it finds what has expired.
  */
 export const sweep: Clock = {
   name: "sweep",
@@ -29,15 +32,19 @@ export const sweep: Clock = {
         };
         let old = await slice(0);
         let went = old.went;
-        for (let rounds = 0; old.gone >= SLICE && rounds < 100; rounds++) {
+        for (let rounds = 0; old.gone >= SLICE && rounds < ROUNDS; rounds++) {
           old = await slice(0);
           went += old.went;
         }
         // Goes on behind the first slice where it was, or begins anew there when it has come to the newest. What others
         // strike meanwhile lets it pass over as many, until it comes again.
-        const offset = Math.max((offsets.get(place) ?? 0) - went, old.stayed);
-        const far = await slice(offset);
-        offsets.set(place, far.jobs < SLICE ? 0 : offset + far.stayed);
+        let offset = Math.max((offsets.get(place) ?? 0) - went, old.stayed);
+        let far = old;
+        for (let looks = 0; looks < (far.gone > 0 ? ROUNDS : FAR_LOOKS) && far.jobs >= SLICE; looks++) {
+          far = await slice(offset);
+          offset += far.stayed;
+        }
+        offsets.set(place, far.jobs < SLICE ? 0 : offset);
       }
       if ((await maintainer.ghosts(service)) <= 0) continue;
       for (const list of ["ready", "shelf"] as const) {

@@ -82,9 +82,16 @@ export const ENDED_MUTANTS: Mutant[] = [
   {
     name: "index: the sweep's second walk goes too far on",
     file: "shared/clocks/sweep.ts",
-    from: "offset + far.stayed",
-    to: "offset + 10 * far.stayed",
+    from: "offset += far.stayed",
+    to: "offset += 10 * far.stayed",
     ...by("ended-index", "goes on where it was"),
+  },
+  {
+    name: "index: the sweep's second walk does not go on where it finds something",
+    file: "shared/clocks/sweep.ts",
+    from: "(far.gone > 0 ? ROUNDS : FAR_LOOKS)",
+    to: "FAR_LOOKS",
+    ...by("ended-index", "behind what lives longer"),
   },
   {
     name: "index: the sweep ends at the first slice that has expired whole",
