@@ -85,6 +85,27 @@ export function script<A extends Args, R>(file: string, args: A, group: readonly
   return Object.assign(run, { args, group, lua, file }) as unknown as Script<A, R>;
 }
 
+/**
+ * Items as a script reads them in runs: "<n> <what they share>", then n times the values of each.
+ * @param shared  never empty
+ * @param add     appends an item's values: an array for each has its price in a gateway
+ */
+export function runsOf<T>(
+  items: T[],
+  shared: (item: T) => string,
+  add: (values: ScriptValue[], item: T) => void,
+): ScriptValue[] {
+  const values: ScriptValue[] = [];
+  let [run, at, n] = ["", 0, 0];
+  for (const item of items) {
+    const its = shared(item);
+    if (its !== run) [run, at, n] = [its, values.push("") - 1, 0];
+    values[at] = `${++n} ${run}`;
+    add(values, item);
+  }
+  return values;
+}
+
 /** Words of a script that names only what is not "ok". @param odd  flat: place from 1, word @returns a word a place */
 export function wordsOf<W extends string>(count: number, odd: (number | string)[]): (W | "ok")[] {
   const words: (W | "ok")[] = new Array(count).fill("ok");

@@ -7,7 +7,8 @@ import { Lister } from "../shared/store/list.ts";
 import { Operator } from "../shared/store/operate.ts";
 import { register } from "../shared/store/presence.ts";
 import { Viewer } from "../shared/store/view.ts";
-import { DAY, job, KEYS, SERVICE, settle, startStore, type TestStore, type TestWorker } from "./support/store.ts";
+import { idsOf } from "./chaos/checker.ts";
+import { DAY, job, KEYS, SERVICE, settle, startStore, type TestStore, type TestWorker, wish } from "./support/store.ts";
 
 let s: TestStore;
 let w: TestWorker;
@@ -26,11 +27,13 @@ const INDEX = KEYS.ended("finished");
 const entries = () => s.redis.client.zrange(INDEX, "0", "-1");
 const finished = async () => (await s.counts()).finished;
 /** Turns of so many jobs each. @returns their ids by turn */
-const turns = async (sizes: number[], more: (i: number) => object = () => ({})) => {
+const turns = async (sizes: number[]) => {
   const all: JobId[][] = [];
   for (const n of sizes) {
-    const jobs = Array.from({ length: n }, (_, i) => job(more(i)));
-    await s.producer.send(SERVICE, jobs);
+    await s.producer.send(
+      SERVICE,
+      Array.from({ length: n }, () => job()),
+    );
     const taken = await w.take(n);
     await w.settle(...taken.map((one) => settle(one, "finish")));
     all.push(taken.map(({ id }) => id));
@@ -90,7 +93,7 @@ test("the sweep strikes what has expired from the entries that it shares, howeve
   await s.redis.client.del([...gone].map((id) => KEYS.job(id)));
   await sweepStep();
   expect(sorted(await listed())).toEqual(sorted(all.filter((id) => !gone.has(id))));
-  const left = (await entries()).map((entry) => (entry.includes(" ") ? entry.split(" ").slice(1) : [entry]));
+  const left = (await entries()).map(idsOf);
   expect(sorted(left.flat() as JobId[])).toEqual(sorted(all.filter((id) => !gone.has(id))));
   expect(await finished()).toBe(1_001 - gone.size);
 });
@@ -146,14 +149,14 @@ test("bulk delete goes through entries of one millisecond, resumes, and passes o
   // they have expired, and stay in their entries until the sweep; the first of each, by which they would be sorted, too
   const expired = all.filter((_, i) => (i % 100) % 3 === 0);
   await s.redis.client.del(expired.map((id) => KEYS.job(id)));
-  const wish = { id: `bulk_${"e".repeat(22)}`, action: "delete" as const, state: "finished" as const };
-  await o.startBulk(SERVICE, { ...wish, olderMs: 0, dry: false, ids: [], about: {} });
-  expect(await o.bulk(SERVICE, wish.id)).toMatchObject({ total: 1_300 });
+  const asked = wish("delete", { state: "finished" });
+  await o.startBulk(SERVICE, asked);
+  expect(await o.bulk(SERVICE, asked.id)).toMatchObject({ total: 1_300 });
   const [looked, more] = await o.stepBulk(SERVICE);
   expect([looked >= 500 && looked < 532, more]).toEqual([true, 1]);
   await o.carryOut(SERVICE, 5_000);
   const done = 1_300 - expired.length;
-  expect(await o.bulk(SERVICE, wish.id)).toMatchObject({ looked: 1_300, matched: done, done });
+  expect(await o.bulk(SERVICE, asked.id)).toMatchObject({ looked: 1_300, matched: done, done });
   expect(await entries()).toHaveLength(13 * 4);
   expect(await finished()).toBe(expired.length);
   await sweepStep();
@@ -165,10 +168,10 @@ test("bulk actions on what ended before a moment leave what ended after it", asy
   const [early] = (await turns([40])) as [JobId[]];
   await Bun.sleep(1_000);
   const [late] = (await turns([50])) as [JobId[]];
-  const wish = { id: `bulk_${"f".repeat(22)}`, action: "delete" as const, state: "finished" as const };
-  await o.startBulk(SERVICE, { ...wish, olderMs: 600, dry: false, ids: [], about: {} });
+  const asked = wish("delete", { state: "finished", olderMs: 600 });
+  await o.startBulk(SERVICE, asked);
   await o.carryOut(SERVICE, 1_000);
-  expect(await o.bulk(SERVICE, wish.id)).toMatchObject({ total: 45, looked: early.length, done: early.length });
+  expect(await o.bulk(SERVICE, asked.id)).toMatchObject({ total: 45, looked: early.length, done: early.length });
   expect(sorted(await listed())).toEqual(sorted(late));
 });
 

@@ -1,8 +1,8 @@
 /** Pause, resume, empty and bulk actions on the store: where each id stands, what is counted, what a crash leaves. */
 import { afterAll, beforeAll, beforeEach, expect, setDefaultTimeout, test } from "bun:test";
 import type { JobId } from "../shared/jobs.ts";
-import { type Action, type BulkWish, Operator } from "../shared/store/operate.ts";
-import { DAY, job, KEYS, SERVICE, settle, startStore, type TestStore, type TestWorker } from "./support/store.ts";
+import { Operator } from "../shared/store/operate.ts";
+import { DAY, job, KEYS, SERVICE, settle, startStore, type TestStore, type TestWorker, wish } from "./support/store.ts";
 
 setDefaultTimeout(60_000);
 let s: TestStore;
@@ -29,16 +29,6 @@ const figures = async () => {
   return { queued, scheduled, started, finished, failed, canceled };
 };
 const none = { queued: 0, scheduled: 0, started: 0, finished: 0, failed: 0, canceled: 0 };
-let wishes = 0;
-const wish = (action: Action, more: Partial<BulkWish> = {}): BulkWish => ({
-  id: `bulk_${String(++wishes).padStart(22, "0")}`,
-  action,
-  olderMs: 0,
-  dry: false,
-  ids: [],
-  about: { action },
-  ...more,
-});
 const fail = async (ids: JobId[]) => {
   for (let left = ids.length; left > 0; ) {
     const taken = await w.take(250);

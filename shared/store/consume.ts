@@ -2,7 +2,7 @@
 import { Buffer } from "node:buffer";
 import { FIELD, type JobId, parseHead, random62, type ServiceName, type WorkerId } from "../jobs.ts";
 import { keysOf, root } from "../keys.ts";
-import { type Connection, type ScriptValue, script, wordsOf } from "../script.ts";
+import { type Connection, runsOf, type ScriptValue, script, wordsOf } from "../script.ts";
 import { BLOCK_MS, together, within } from "./redis.ts";
 
 /** Redeliveries that a run may have (I5). */
@@ -55,6 +55,14 @@ export type Settle = {
 const bytesOf = (result: string | Uint8Array = ""): string | Uint8Array =>
   typeof result === "string" ? result : Buffer.from(result.buffer, result.byteOffset, result.byteLength);
 
+/** What settles of one kind and token share, and what each has of its own: see lua/turn.lua. */
+function howOf({ token, kind, ttlMs, started = 0, operation = "-", delayMs = 0, sizeBytes, type }: Settle): string {
+  const extra = type || sizeBytes !== undefined ? `${sizeBytes ?? ""} ${type ?? ""}` : "";
+  return `${token} ${kind} ${ttlMs} ${started} ${operation} ${kind === "finish" ? extra : Math.round(delayMs)}`;
+}
+const addSettle = (values: ScriptValue[], { id, kind, timing = "", result, entry = "", error = "" }: Settle) =>
+  kind === "finish" ? values.push(id, timing, bytesOf(result)) : values.push(id, entry, error);
+
 export type Verdict = "ok" | "lost" | "gone";
 export const MORE = { empty: 0, jobs: 1, concurrency: 2, paused: 3 } as const;
 
@@ -72,22 +80,11 @@ export class Consumer {
 
   /** Settles and takes in one round trip; may be sent again after a lost reply. */
   async turn(service: ServiceName, settles: Settle[], ask: Ask, nonce = random62(8), redis = this.redis) {
-    const values: ScriptValue[] = [];
-    let [how, at, n] = ["", 0, 0];
-    for (const s of settles) {
-      let its = `${s.token} ${s.kind} ${s.ttlMs} ${s.started ?? 0} ${s.operation ?? "-"} `;
-      if (s.kind !== "finish") its += Math.round(s.delayMs ?? 0);
-      else if (s.type || s.sizeBytes !== undefined) its += `${s.sizeBytes ?? ""} ${s.type ?? ""}`;
-      if (its !== how) [how, at, n] = [its, values.push("") - 1, 0];
-      values[at] = `${++n} ${how}`;
-      if (s.kind === "finish") values.push(s.id, s.timing ?? "", bytesOf(s.result));
-      else values.push(s.id, s.entry ?? "", s.error ?? "");
-    }
     const [odd, texts, more, started] = await turnScript(
       redis,
       root(service),
       { ...ask, worker: this.worker, nonce, poison: POISON },
-      values,
+      runsOf(settles, howOf, addSettle),
     );
     const verdicts = wordsOf<Verdict>(settles.length, odd);
     const jobs: Taken[] = [];

@@ -6,7 +6,7 @@ import { setImmediate } from "node:timers";
 import { Fault } from "../faults.ts";
 import { FIELD, type JobId, type JobOptions, type ServiceName, serviceOf } from "../jobs.ts";
 import { root } from "../keys.ts";
-import { type Connection, type ScriptValue, script, wordsOf } from "../script.ts";
+import { type Connection, runsOf, script, wordsOf } from "../script.ts";
 import { Gathering } from "./gathering.ts";
 import { asFault, within } from "./redis.ts";
 
@@ -224,17 +224,7 @@ function kindOf(job: NewJob): string {
 }
 
 /** New jobs as lua/lib/record.lua and submit.lua read them. */
-export function groupsOf(jobs: NewJob[]): ScriptValue[] {
-  const values: ScriptValue[] = [];
-  let [kind, at, n] = ["", 0, 0];
-  for (const job of jobs) {
-    const its = kindOf(job);
-    if (its !== kind) [kind, at, n] = [its, values.push("") - 1, 0];
-    values[at] = `${++n} ${kind}`;
-    values.push(job.id, job.payload);
-  }
-  return values;
-}
+export const groupsOf = (jobs: NewJob[]) => runsOf(jobs, kindOf, (values, job) => values.push(job.id, job.payload));
 
 /** Redis itself said no, so nothing was written. */
 export const isRefusal = (error: unknown) => error instanceof Error && error.name === "ReplyError";

@@ -70,6 +70,9 @@ for i, id in ipairs(order) do
 end
 return { places, records }`;
 
+/** What an entry of an index of ended jobs stands for: an id, or "<name> <id> <id>…". */
+export const idsOf = (entry: string) => (entry.includes(" ") ? entry.split(" ").slice(1) : [entry]);
+
 const TERMINAL = new Set(["finished", "failed", "canceled"]);
 const MAX_ATTEMPTS = 3;
 const POISON = 3;
@@ -167,7 +170,7 @@ export class Checker {
       const flat = await this.redis.zrange(`${root}ended:${state}`, "0", "-1", "WITHSCORES");
       for (let i = 0; i < flat.length; i += 2) {
         const entry = flat[i] as string;
-        const ids = entry.includes(" ") ? entry.split(" ").slice(1) : [entry];
+        const ids = idsOf(entry);
         const heads = await Promise.all(ids.map((id) => this.redis.hget(`${root}job:${id}`, "h")));
         ids.forEach((id, k) => {
           if (seen.has(id)) this.tell("I1 twice in the indexes", `${id} ${entry}`);

@@ -25,9 +25,9 @@ export const ENDED_MUTANTS: Mutant[] = [
   },
   {
     name: "settles of one turn are all as the first of them",
-    file: "shared/store/consume.ts",
-    from: "if (its !== how) ",
-    to: "if (!how) ",
+    file: "shared/script.ts",
+    from: "if (its !== run) ",
+    to: "if (!run) ",
     ...by("store-alike", "in the order of the settles"),
   },
   {

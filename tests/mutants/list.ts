@@ -364,9 +364,9 @@ export const MUTANTS: Mutant[] = [
   },
   {
     name: "jobs of one submit are all of the first one's kind",
-    file: "shared/store/produce.ts",
-    from: "if (its !== kind) ",
-    to: "if (!kind) ",
+    file: "shared/script.ts",
+    from: "if (its !== run) ",
+    to: "if (!run) ",
     ...alike,
   },
   {

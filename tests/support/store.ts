@@ -13,6 +13,7 @@ import type { Connection } from "../../shared/script.ts";
 import { type Ask, Consumer, type Settle, type Taken } from "../../shared/store/consume.ts";
 import { Inspector } from "../../shared/store/inspect.ts";
 import { Maintainer } from "../../shared/store/maintain.ts";
+import type { Action, BulkWish } from "../../shared/store/operate.ts";
 import { type NewJob, Producer } from "../../shared/store/produce.ts";
 import { connect } from "../../shared/store/redis.ts";
 import { startRedis, type TestRedis } from "./redis.ts";
@@ -88,6 +89,18 @@ export const settle = (taken: Taken, kind: Settle["kind"], more: Partial<Settle>
   entry: JSON.stringify({ attempt: taken.attempt, outcome: kind }),
   error: '{"code":"http_error","message":"no","retryable":false}',
   ...(kind === "finish" ? { result: '{"ok":true}', timing: "1,2" } : {}),
+  ...more,
+});
+
+let wishes = 0;
+/** A bulk action of an id of its own. */
+export const wish = (action: Action, more: Partial<BulkWish> = {}): BulkWish => ({
+  id: `bulk_${String(++wishes).padStart(22, "0")}`,
+  action,
+  olderMs: 0,
+  dry: false,
+  ids: [],
+  about: { action },
   ...more,
 });
 
