@@ -2,155 +2,32 @@
  * The environment, parsed once. All mistakes are told at once, each with what is allowed.
  * README.md has the table of names; a test holds it and this file together.
  */
-import { Buffer } from "node:buffer";
 import { resolve } from "node:path";
 import { z } from "zod";
-import { isLoopback, rangeFault } from "./addresses.ts";
+import { isLoopback } from "./addresses.ts";
+import {
+  addresses,
+  allowed,
+  apiKeys,
+  duration,
+  flag,
+  int,
+  life,
+  list,
+  number,
+  origins,
+  path,
+  rate,
+  share,
+  size,
+  slots,
+  webhook,
+  webhookSecrets,
+} from "./config-fields.ts";
 import { BUILT_IN, type Operation, Registry } from "./services.ts";
 import { bare, httpUrl, told, withServicesFile } from "./services-file.ts";
-import { allowance, NOTHING, targetOf } from "./ssrf.ts";
-import { durationMs, MAX_DURATION_MS, sizeBytes, UNITS } from "./units.ts";
 
-const parsed =
-  <T>(read: (text: string) => T | undefined, expected: string) =>
-  (fallback: string) =>
-    z
-      .string()
-      .default(fallback)
-      .transform((text, ctx) => {
-        const value = read(text);
-        if (value !== undefined) return value;
-        ctx.addIssue(`must be ${expected}, not ${JSON.stringify(text)}`);
-        return z.NEVER;
-      });
-
-const durationFrom = (minMs: number, least: string) =>
-  parsed((text) => {
-    const ms = durationMs(text);
-    return ms !== undefined && ms >= minMs && ms <= MAX_DURATION_MS ? ms : undefined;
-  }, `a duration such as 30s, 5m or 2h, ${least}at most 30d`);
-const duration = durationFrom(0, "");
-/** What Redis is to keep for a while, or a lease: 0 would lose it in the step that writes it. */
-const life = durationFrom(1_000, "at least 1s, ");
-const size = parsed(sizeBytes, "a size such as 256KiB, 16MiB or 2GiB");
-const int = (min: number, max: number) =>
-  parsed((text) => {
-    const n = Number(text);
-    return /^\d+$/.test(text.trim()) && n >= min && n <= max ? n : undefined;
-  }, `a whole number from ${min} to ${max}`);
-const number = (min: number, max: number) =>
-  parsed((text) => {
-    const n = Number(text);
-    return /^\d+(\.\d+)?$/.test(text.trim()) && n >= min && n <= max ? n : undefined;
-  }, `a number from ${min} to ${max}`);
-/** `20%` → 0.2 */
-const share = parsed((text) => {
-  const n = Number(text.trim().replace(/ *%$/, ""));
-  return /^\d+(\.\d+)? *%$/.test(text.trim()) && n <= 100 ? n / 100 : undefined;
-}, "a share such as 20%, at most 100%");
-const flag = parsed(
-  (text) => ({ "1": true, true: true, "0": false, false: false, "": false })[text.toLowerCase()],
-  "1 or 0",
-);
-const list = (fallback = "") =>
-  z
-    .string()
-    .default(fallback)
-    .transform((text) =>
-      text
-        .split(",")
-        .map((item) => item.trim())
-        .filter(Boolean),
-    );
-const addresses = list().superRefine((items, ctx) => {
-  for (const item of items) {
-    const fault = rangeFault(item);
-    if (fault) ctx.addIssue(fault);
-  }
-});
-const path = (fallback: string) =>
-  z
-    .string()
-    .default(fallback)
-    .transform((text) => resolve(text));
-
-const SCOPES = ["read", "submit", "admin"] as const;
-export type Scope = (typeof SCOPES)[number];
-const PLACEHOLDERS = /^(changeme|change-me|secret|password|your[-_ ]?(api[-_ ]?)?key.*|xxx+|test|example|<.*>)$/i;
-
-const apiKeys = list().transform((items, ctx) =>
-  items.map((item) => {
-    const cut = item.lastIndexOf(":");
-    const scope = cut > 0 ? item.slice(cut + 1) : "";
-    const scoped = (SCOPES as readonly string[]).includes(scope);
-    const key = scoped ? item.slice(0, cut) : item;
-    if (PLACEHOLDERS.test(key)) ctx.addIssue("holds a placeholder; make a real key, for example: openssl rand -hex 24");
-    else if (key.length < 8) ctx.addIssue("holds a key of fewer than 8 characters; make one: openssl rand -hex 24");
-    return { key, scope: (scoped ? scope : "admin") as Scope };
-  }),
-);
-
-/** Secrets of Standard Webhooks: whsec_ and base64 of 24 to 64 bytes. Several while one replaces another. */
-const webhookSecrets = list().transform((items, ctx) =>
-  items.map((item) => {
-    const text = item.startsWith("whsec_") ? item.slice("whsec_".length) : "";
-    const bytes = Buffer.from(text, "base64");
-    if (!/^[A-Za-z0-9+/]+={0,2}$/.test(text) || bytes.length < 24 || bytes.length > 64) {
-      ctx.addIssue('must be whsec_ and base64 of 24 to 64 bytes; make one: echo "whsec_$(openssl rand -base64 32)"');
-    }
-    return new Uint8Array(bytes);
-  }),
-);
-
-/** The operator's own address, so it may be private; a user or a password in it would be told to whoever reads logs. */
-const webhook = z
-  .string()
-  .optional()
-  .transform((text, ctx) => {
-    if (text === undefined) return undefined;
-    try {
-      return targetOf(text).href;
-    } catch (error) {
-      ctx.addIssue(`must be an http(s) URL: ${(error as Error).message}`);
-      return z.NEVER;
-    }
-  });
-
-/** `100/s`, `1000/m`: requests of one key. */
-const rate = parsed((text) => {
-  const m = /^(\d{1,9})\s*\/\s*(s|m|h)$/.exec(text.trim());
-  if (text.trim() === "" || text.trim() === "0") return null;
-  return m && Number(m[1]) > 0 ? { requests: Number(m[1]), perMs: UNITS[m[2] as string] as number } : undefined;
-}, "a rate such as 100/s, 1000/m or 5000/h, or 0 for none");
-
-const origins = list().transform((items, ctx) => {
-  for (const item of items) {
-    if (URL.canParse(item) && /^https?:\/\//.test(item) && new URL(item).origin === item) continue;
-    ctx.addIssue(`must be origins such as https://app.example.com, not ${JSON.stringify(item)}`);
-  }
-  return items;
-});
-
-const allowed = (variable: string) =>
-  list().transform((items, ctx) => {
-    try {
-      return allowance(items, variable);
-    } catch (error) {
-      ctx.addIssue((error as Error).message.replace(`${variable}: `, ""));
-      return NOTHING;
-    }
-  });
-
-/** `ifcclash:1,*:8` → slots by service; "*" is every other. */
-const slots = list().transform((items, ctx) => {
-  const map = new Map<string, number>();
-  for (const item of items) {
-    const m = /^([a-z0-9-]{1,64}|\*):(\d{1,5})$/.exec(item);
-    if (m && Number(m[2]) > 0) map.set(m[1] as string, Number(m[2]));
-    else ctx.addIssue(`must look like ifcclash:1,*:8, not ${JSON.stringify(item)}`);
-  }
-  return map;
-});
+export type { Scope } from "./config-fields.ts";
 
 const ENVIRONMENT = z.object({
   PORT: int(0, 65535)("8000"),
