@@ -3,23 +3,31 @@ import { Buffer } from "node:buffer";
 import { createHash, createHmac, timingSafeEqual } from "node:crypto";
 import { isIP } from "node:net";
 import { containerGateways, isLoopback, plainIp as plain, ranges } from "./addresses.ts";
-import type { Scope } from "./config.ts";
+import type { ApiKey, Scope } from "./config.ts";
+import { knownHosts, sitePolicy } from "./cross-site.ts";
 import { Fault } from "./faults.ts";
 
 const RANK: Record<Scope, number> = { read: 0, submit: 1, admin: 2 };
 
-/** Who asks. `key` is a short hash that may be logged and scopes Idempotency-Keys; never the key itself. */
-export type Caller = { scope: Scope; key: string; ip: string };
+/**
+ * Who asks. `key` is a short hash that scopes Idempotency-Keys, never the key itself; `name` is what people read: the
+ * key's name in API_KEYS, else that hash.
+ */
+export type Caller = { scope: Scope; key: string; name: string; ip: string };
 
 export { isLoopback };
 
 const sha256 = (text: string) => createHash("sha256").update(text).digest();
 export type AuthSettings = {
-  apiKeys: { key: string; scope: Scope }[];
+  apiKeys: ApiKey[];
   allowedRanges: string[];
   trustedProxies: string[];
+  /** names under which callers without a key may ask, beside addresses and localhost */
+  allowedHosts?: string[];
   /** other sites whose pages may ask */
   corsOrigins?: string[];
+  /** its host is such a name too */
+  gatewayUrl?: string | undefined;
 };
 
 /**
@@ -28,7 +36,11 @@ export type AuthSettings = {
  * @throws Error when a range cannot be read
  */
 export function guard(settings: AuthSettings, gateways = containerGateways()) {
-  const keys = settings.apiKeys.map(({ key, scope }) => ({ hash: sha256(key), scope }));
+  const keys = settings.apiKeys.map(({ key, scope, name }) => {
+    const hash = sha256(key);
+    const short = hash.toString("hex").slice(0, 16);
+    return { hash, scope, short, name: name ?? short };
+  });
   const listed = ranges(settings.allowedRanges);
   const outside = ranges(gateways);
   const allowed = (ip: string) => listed(ip) && !outside(ip);
@@ -59,7 +71,7 @@ export function guard(settings: AuthSettings, gateways = containerGateways()) {
     const hash = sha256(key);
     let found: (typeof keys)[number] | undefined;
     for (const candidate of keys) if (timingSafeEqual(candidate.hash, hash)) found = candidate;
-    return found && { scope: found.scope, key: hash.toString("hex").slice(0, 16) };
+    return found && { scope: found.scope, key: found.short, name: found.name };
   };
 
   const keyOf = (headers: Headers): string | undefined => {
@@ -68,36 +80,45 @@ export function guard(settings: AuthSettings, gateways = containerGateways()) {
     return /^Bearer +(\S+) *$/i.exec(headers.get("authorization") ?? "")?.[1];
   };
 
-  /** the last names that were ours: the next request mostly has the same, and URLs are dear */
-  let found: { host: string | null; origin: string } | undefined;
+  const { gatewayUrl, allowedHosts = [], corsOrigins = [] } = settings;
+  const checkLocalSite = sitePolicy({
+    isKnown: isLoopback,
+    isOwn: (origin) => isLoopback(origin.hostname),
+    corsOrigins,
+    words: {
+      host: (name) => `Without API_KEYS this gateway answers only to localhost, not to ${name}. Set API_KEYS.`,
+      site: "Without API_KEYS requests from another site are refused. Set API_KEYS, or list the site in CORS_ORIGINS.",
+    },
+  });
+  const checkSite = sitePolicy({
+    isKnown: knownHosts([...allowedHosts, ...(gatewayUrl ? [new URL(gatewayUrl).host] : [])]),
+    isOwn: () => false,
+    corsOrigins,
+    words: {
+      host: (name) =>
+        `Without a key this gateway does not answer under the name ${name}. Send X-API-Key, or list the name in ALLOWED_HOSTS.`,
+      site: "Without a key requests from another site are refused. Send X-API-Key, or list the site in CORS_ORIGINS; a proxy must pass Host on.",
+    },
+  });
+
   /** Without a key only loopback may ask, by a loopback name, and from no other site: else any web page could. */
   const openCaller = (request: Request, ip: string): Caller => {
     // The name is the client's to write: only the address tells where it is.
     if (!isLoopback(ip)) {
-      throw new Fault("no_key", "Without API_KEYS this gateway answers only to its own machine.");
+      throw new Fault("no_key", "Without API_KEYS this gateway answers only to its own machine. Set API_KEYS.");
     }
-    // Deno takes the URL from the request line where that names a host, and Bun from Host: each must be ours.
-    const header = request.headers.get("host");
-    if (!found || header !== found.host || !request.url.startsWith(found.origin)) {
-      for (const url of header ? [request.url, `http://${header}`] : [request.url]) {
-        const host = URL.canParse(url) ? new URL(url).hostname : "";
-        if (isLoopback(host)) continue;
-        throw new Fault("foreign_origin", `Without API_KEYS this gateway answers only to localhost, not to ${host}.`);
-      }
-      found = { host: header, origin: `${/^\w+:\/\/[^/?#]*/.exec(request.url)?.[0]}/` };
-    }
-    const origin = request.headers.get("origin");
-    const own = origin && URL.canParse(origin) && isLoopback(new URL(origin).hostname);
-    if (origin && !own && !settings.corsOrigins?.includes(origin)) {
-      throw new Fault("foreign_origin", "Without API_KEYS requests from another site are refused.");
-    }
-    return { scope: "admin", key: "open", ip };
+    checkLocalSite(request);
+    return { scope: "admin", key: "open", name: "open", ip };
   };
 
   /** @throws Fault wrong_scope */
-  const demand = (caller: Caller, need: Scope): Caller => {
+  const demand = (caller: Caller, need: Scope, unknownKey = false): Caller => {
     if (RANK[caller.scope] >= RANK[need]) return caller;
-    throw new Fault("wrong_scope", `This needs a key of scope ${need}; yours has ${caller.scope}.`);
+    const yours = unknownKey ? "yours is not known, and your address" : "your address";
+    const why = caller.key.startsWith("ip:")
+      ? `This needs an API key of scope ${need} in X-API-Key; ${yours} may read and submit only.`
+      : `This needs an API key of scope ${need}; yours has the scope ${caller.scope}.`;
+    throw new Fault("wrong_scope", why);
   };
 
   return {
@@ -108,22 +129,20 @@ export function guard(settings: AuthSettings, gateways = containerGateways()) {
      * @throws Fault no_key, wrong_key, wrong_scope, foreign_origin
      */
     check(request: Request, socketIp: string, need: Scope): Caller {
-      const forwarded = settings.trustedProxies.length > 0 ? request.headers.get("x-forwarded-for") : null;
-      const ip = clientIp(socketIp, forwarded);
+      const proxied = settings.trustedProxies.length > 0;
+      const ip = clientIp(socketIp, proxied ? request.headers.get("x-forwarded-for") : null);
       const key = keys.length > 0 ? keyOf(request.headers) : undefined;
-      let caller: Caller;
-      if (key !== undefined) {
-        const found = find(key);
-        if (!found) throw new Fault("wrong_key", "This API key is not known; check X-API-Key.");
-        caller = { ...found, ip };
-      } else if (allowed(ip)) {
-        caller = { scope: "submit", key: `ip:${ip}`, ip };
-      } else if (keys.length === 0) {
-        caller = openCaller(request, ip);
-      } else {
-        throw new Fault("no_key", "Send your API key in the header X-API-Key, or as Authorization: Bearer.");
+      const known = key === undefined ? undefined : find(key);
+      if (known) return demand({ ...known, ip }, need);
+      // An unknown key counts as none here: clients that always send one are let in by their address as before.
+      if (allowed(ip)) {
+        checkSite(request, proxied && trusted(plainIp(socketIp)) ? request.headers.get("x-forwarded-host") : null);
+        const name = `ip:${ip}`;
+        return demand({ scope: "submit", key: name, name, ip }, need, key !== undefined);
       }
-      return demand(caller, need);
+      if (key !== undefined) throw new Fault("wrong_key", "This API key is not known; check X-API-Key.");
+      if (keys.length === 0) return openCaller(request, ip);
+      throw new Fault("no_key", "Send your API key in the header X-API-Key, or as Authorization: Bearer.");
     },
     demand,
     /** Whether any key is configured; without one, loopback alone may ask. */
@@ -139,7 +158,7 @@ export const SESSION_MS = 12 * 3_600_000;
  * Sessions of the dashboard without a store: the cookie names the key by its hash and is signed with the key, so any
  * gateway can check it, and taking a key away ends its sessions.
  */
-function sessions(keys: { hash: Buffer; scope: Scope }[]) {
+function sessions(keys: { hash: Buffer; scope: Scope; short: string; name: string }[]) {
   const sign = (hash: Buffer, text: string) => createHmac("sha256", hash).update(text).digest("base64url");
   return {
     /** @returns the cookie's value. @param key  must be one of the configured keys */
@@ -150,13 +169,13 @@ function sessions(keys: { hash: Buffer; scope: Scope }[]) {
     },
     /** @returns who it is, or undefined when the cookie is forged, over, or of a key that is gone */
     read(cookie: string, ip: string, now = Date.now()): Caller | undefined {
-      const [name = "", until = "", signature = ""] = cookie.split(".");
+      const [of = "", until = "", signature = ""] = cookie.split(".");
       if (!(Number(until) > now)) return undefined;
-      for (const { hash, scope } of keys) {
-        if (hash.toString("hex").slice(0, 16) !== name) continue;
-        const good = Buffer.from(sign(hash, `${name}.${until}`));
+      for (const { hash, scope, short, name } of keys) {
+        if (short !== of) continue;
+        const good = Buffer.from(sign(hash, `${short}.${until}`));
         const given = Buffer.from(signature);
-        if (good.length === given.length && timingSafeEqual(good, given)) return { scope, key: name, ip };
+        if (good.length === given.length && timingSafeEqual(good, given)) return { scope, key: short, name, ip };
       }
       return undefined;
     },

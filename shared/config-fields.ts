@@ -72,22 +72,6 @@ export const path = (fallback: string) =>
     .default(fallback)
     .transform((text) => resolve(text));
 
-const SCOPES = ["read", "submit", "admin"] as const;
-export type Scope = (typeof SCOPES)[number];
-const PLACEHOLDERS = /^(changeme|change-me|secret|password|your[-_ ]?(api[-_ ]?)?key.*|xxx+|test|example|<.*>)$/i;
-
-export const apiKeys = list().transform((items, ctx) =>
-  items.map((item) => {
-    const cut = item.lastIndexOf(":");
-    const scope = cut > 0 ? item.slice(cut + 1) : "";
-    const scoped = (SCOPES as readonly string[]).includes(scope);
-    const key = scoped ? item.slice(0, cut) : item;
-    if (PLACEHOLDERS.test(key)) ctx.addIssue("holds a placeholder; make a real key, for example: openssl rand -hex 24");
-    else if (key.length < 8) ctx.addIssue("holds a key of fewer than 8 characters; make one: openssl rand -hex 24");
-    return { key, scope: (scoped ? scope : "admin") as Scope };
-  }),
-);
-
 /** Secrets of Standard Webhooks: whsec_ and base64 of 24 to 64 bytes. Several while one replaces another. */
 export const webhookSecrets = list().transform((items, ctx) =>
   items.map((item) => {
@@ -125,6 +109,17 @@ export const origins = list().transform((items, ctx) => {
   for (const item of items) {
     if (URL.canParse(item) && /^https?:\/\//.test(item) && new URL(item).origin === item) continue;
     ctx.addIssue(`must be origins such as https://app.example.com, not ${JSON.stringify(item)}`);
+  }
+  return items;
+});
+
+/** Host names, as a Host header has them. A port does not count. */
+export const hosts = list().transform((items, ctx) => {
+  for (const item of items) {
+    if (/^(\[[0-9a-f:.]+\]|[\w.-]+)(:\d{1,5})?$/i.test(item)) continue;
+    ctx.addIssue(
+      `must be host names such as queue.example.com, without scheme, path or *, not ${JSON.stringify(item)}`,
+    );
   }
   return items;
 });

@@ -5,12 +5,13 @@
 import { resolve } from "node:path";
 import { z } from "zod";
 import { isLoopback } from "./addresses.ts";
+import { apiKeys, oneKey } from "./api-keys.ts";
 import {
   addresses,
   allowed,
-  apiKeys,
   duration,
   flag,
+  hosts,
   int,
   life,
   list,
@@ -27,7 +28,7 @@ import {
 import { BUILT_IN, type Operation, Registry } from "./services.ts";
 import { bare, httpUrl, told, withServicesFile } from "./services-file.ts";
 
-export type { Scope } from "./config-fields.ts";
+export type { ApiKey, Scope } from "./api-keys.ts";
 
 const ENVIRONMENT = z.object({
   PORT: int(0, 65535)("8000"),
@@ -36,7 +37,9 @@ const ENVIRONMENT = z.object({
   DASHBOARD_HOST: z.string().optional(),
   REDIS_URL: z.string().default("redis://127.0.0.1:6379"),
   API_KEYS: apiKeys,
+  IFC_PIPELINE_API_KEY: oneKey,
   ALLOWED_IP_RANGES: addresses,
+  ALLOWED_HOSTS: hosts,
   TRUSTED_PROXIES: addresses,
   RATE_LIMIT: rate("0"),
   CORS_ORIGINS: origins,
@@ -100,7 +103,6 @@ export const VARIABLES = Object.keys(ENVIRONMENT.shape);
 
 /** Names of the old gateway that still work. */
 const ALIASES: Record<string, string> = {
-  IFC_PIPELINE_API_KEY: "API_KEYS",
   IFC_PIPELINE_ALLOWED_IP_RANGES: "ALLOWED_IP_RANGES",
 };
 
@@ -116,10 +118,10 @@ const variableOf = (service: string) => `${service.toUpperCase().replaceAll("-",
 
 /** Addresses that others could reach without a key. Each variable is read by itself: another one may be wrong. */
 function exposed(given: Record<string, string>): string[] {
-  const { API_KEYS, ALLOWED_IP_RANGES, DASHBOARD_PORT, HOST } = ENVIRONMENT.shape;
+  const { API_KEYS, IFC_PIPELINE_API_KEY, DASHBOARD_PORT, HOST } = ENVIRONMENT.shape;
   const isNone = (list: { data?: unknown[] | undefined }) => list.data?.length === 0;
   if (!isNone(API_KEYS.safeParse(given.API_KEYS))) return [];
-  if (!isNone(ALLOWED_IP_RANGES.safeParse(given.ALLOWED_IP_RANGES))) return [];
+  if (!isNone(IFC_PIPELINE_API_KEY.safeParse(given.IFC_PIPELINE_API_KEY))) return [];
   const host = HOST.parse(given.HOST);
   const hasBoard = DASHBOARD_PORT.safeParse(given.DASHBOARD_PORT).data !== 0;
   const hosts = { HOST: host, ...(hasBoard && given.DASHBOARD_HOST ? { DASHBOARD_HOST: given.DASHBOARD_HOST } : {}) };
@@ -182,8 +184,9 @@ export function readConfig(env: Record<string, string | undefined>, { listens = 
     host: e.HOST,
     dashboardHost: e.DASHBOARD_HOST ?? e.HOST,
     redisUrl: e.REDIS_URL,
-    apiKeys: e.API_KEYS,
+    apiKeys: e.API_KEYS.length > 0 ? e.API_KEYS : e.IFC_PIPELINE_API_KEY,
     allowedRanges: e.ALLOWED_IP_RANGES,
+    allowedHosts: e.ALLOWED_HOSTS,
     trustedProxies: e.TRUSTED_PROXIES,
     rateLimit: e.RATE_LIMIT,
     corsOrigins: e.CORS_ORIGINS,

@@ -147,7 +147,7 @@ const LAYERS: [RegExp, string][] = [
   [/^shared\/jobs\.ts$/, "jobs"],
   [/^shared\/keys\.ts$/, "keys"],
   [/^shared\/services(-file)?\.ts$/, "services"],
-  [/^shared\/config(-fields)?\.ts$/, "config"],
+  [/^shared\/(config(-fields)?|api-keys)\.ts$/, "config"],
   [/^shared\/script\.ts$/, "script"],
   [/^shared\/store\//, "store"],
   [/^shared\/[\w-]+\.ts$/, "shared"],

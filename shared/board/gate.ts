@@ -76,7 +76,7 @@ export function gate({ guard }: Gateway) {
       maxAge: SESSION_MS / 1_000,
       secure: secure && !isLoopback(url.hostname),
     });
-    return c.json({ scope: found.scope, key: found.key });
+    return c.json({ scope: found.scope, key: found.name });
   }
 
   function signOut(c: C): Response {

@@ -30,7 +30,7 @@ export function relay(gateway: Gateway, api: Api) {
   async function note(caller: Caller, method: string, path: string, answer: Response): Promise<void> {
     const { status } = answer;
     if (status >= 400) {
-      console.log(`dashboard: ${caller.key} (${caller.scope}) ${caller.ip} ${method} ${path} refused: ${status}`);
+      console.log(`dashboard: ${caller.name} (${caller.scope}) ${caller.ip} ${method} ${path} refused: ${status}`);
       return;
     }
     if (NOTED.test(path)) return;
@@ -38,7 +38,7 @@ export function relay(gateway: Gateway, api: Api) {
     const ofJob = kind === "jobs" && id;
     const action = ofJob ? (verb ?? method.toLowerCase()) : (FILES[kind] ?? "submit");
     const target = ofJob ? id : (answer.headers.get("location")?.split("/").pop() ?? path.slice(1));
-    await operator.note({ who: caller.key, ip: caller.ip, action, target });
+    await operator.note({ who: caller.name, ip: caller.ip, action, target });
   }
 
   /** Sends a request on to the gateway's app. @param path  of the gateway */

@@ -63,8 +63,8 @@ export function dashboard(gateway: Gateway, api: Api) {
   app.post("/signout", signOut);
 
   const youOf = (c: Context<Env>) => {
-    const { scope, key } = caller(c);
-    return { scope, key, open: gateway.guard.open };
+    const { scope, name } = caller(c);
+    return { scope, key: name, open: gateway.guard.open };
   };
   app.get("/state.json", async (c) => {
     const you = JSON.stringify(youOf(c));

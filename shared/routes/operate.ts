@@ -79,21 +79,21 @@ export function operate(gateway: Gateway) {
     const caller = allow(gateway, c, "admin");
     const service = await serviceIn(c.req.param("service"));
     const queued = await operator.pause(service);
-    await operator.note({ who: caller.key, ip: caller.ip, action: "pause", target: service, jobs: queued });
+    await operator.note({ who: caller.name, ip: caller.ip, action: "pause", target: service, jobs: queued });
     return c.json({ service, paused: true, queued });
   });
   app.post("/queues/:service/resume", async (c) => {
     const caller = allow(gateway, c, "admin");
     const service = await serviceIn(c.req.param("service"));
     const queued = await operator.resume(service);
-    await operator.note({ who: caller.key, ip: caller.ip, action: "resume", target: service, jobs: queued });
+    await operator.note({ who: caller.name, ip: caller.ip, action: "resume", target: service, jobs: queued });
     return c.json({ service, paused: false, queued });
   });
   app.post("/queues/:service/empty", async (c) => {
     const caller = allow(gateway, c, "admin");
     const service = await serviceIn(c.req.param("service"));
     const emptied = await operator.empty(service, wishOf(c, caller.key));
-    await operator.note({ who: caller.key, ip: caller.ip, action: "empty", target: service, jobs: emptied });
+    await operator.note({ who: caller.name, ip: caller.ip, action: "empty", target: service, jobs: emptied });
     await operator.carryOut(service, AT_ONCE_MS).catch(() => {});
     return c.json({ service, emptied });
   });
@@ -108,7 +108,7 @@ export function operate(gateway: Gateway) {
       action,
       dry_run,
       filter: { ...filter, ...(given ? { ids: given.length } : {}) },
-      by: caller.key,
+      by: caller.name,
     };
     const id = `bulk_${wishOf(c, caller.key)}`;
     const services = [...asked].map(serviceName);
@@ -123,7 +123,7 @@ export function operate(gateway: Gateway) {
       if (!(await operator.startBulk(service, wish))) {
         // earlier services of the same wish go on; said here, because nobody else would
         await operator.note({
-          who: caller.key,
+          who: caller.name,
           ip: caller.ip,
           action: `bulk ${action}`,
           target: service,
@@ -149,7 +149,7 @@ export function operate(gateway: Gateway) {
       const target = filter.service ?? "all services";
       const { matched, done, status } = shown;
       await operator.note({
-        who: caller.key,
+        who: caller.name,
         ip: caller.ip,
         action: `bulk ${action}`,
         target,
@@ -205,7 +205,7 @@ export function operate(gateway: Gateway) {
       const info = (await inspector.workers(Math.max(config.leaseMs, 2_000))).find((worker) => worker.id === id);
       if (!info) throw new Fault("unknown_worker", `There is no worker ${id.slice(0, 80)} that beats.`);
       await operator.order(id, order);
-      await operator.note({ who: caller.key, ip: caller.ip, action: order, target: `worker ${id}`, host: info.host });
+      await operator.note({ who: caller.name, ip: caller.ip, action: order, target: `worker ${id}`, host: info.host });
       return c.json({ worker: id, order, state: info.state }, 202);
     });
   }

@@ -74,7 +74,7 @@ export type BulkPart = {
   ended: number | undefined;
 };
 
-/** What an operator did. `who` is the key's short hash. */
+/** What an operator did. `who` is the key's name, else a short hash of it. */
 export type AuditEntry = {
   at: string;
   who: string;

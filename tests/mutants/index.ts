@@ -7,6 +7,7 @@ import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writ
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
+import { ACCESS_MUTANTS } from "./access.ts";
 import { CALL_MUTANTS } from "./calls.ts";
 import { CLIENT_MUTANTS } from "./client.ts";
 import { ENDED_MUTANTS } from "./ended.ts";
@@ -83,7 +84,7 @@ async function judge(mutant: Mutant): Promise<boolean> {
   }
 }
 
-const chosen = [...MUTANTS, ...CLIENT_MUTANTS, ...ENDED_MUTANTS, ...CALL_MUTANTS].filter(
+const chosen = [...MUTANTS, ...CLIENT_MUTANTS, ...ENDED_MUTANTS, ...CALL_MUTANTS, ...ACCESS_MUTANTS].filter(
   (mutant) => !values.only || mutant.name.includes(values.only),
 );
 console.log(`mutants: ${chosen.length}`);
