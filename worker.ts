@@ -16,6 +16,7 @@ import { type JobId, newWorkerId, type ServiceName, serviceName } from "./shared
 import { GLOBAL } from "./shared/keys.ts";
 import { Lane } from "./shared/lane.ts";
 import { repeat } from "./shared/repeat.ts";
+import { checkResults } from "./shared/result-file.ts";
 import { RUNTIME, tuned } from "./shared/runtime.ts";
 import { Snapshots } from "./shared/snapshot.ts";
 import { Consumer } from "./shared/store/consume.ts";
@@ -107,9 +108,21 @@ let state: WorkerInfo["state"] = "running";
 let signals = 0;
 const startedAt = Date.now();
 
+/** why large results cannot be written, in a sentence; undefined = they can */
+let resultsFault = await checkResults(config!.resultsDir, worker);
+if (resultsFault) log(`${resultsFault}, at ${config!.resultsDir}; larger answers than RESULT_INLINE_BYTES need it`);
+
 let over = false;
 const every = (everyMs: number, step: () => Promise<void>, name: string) =>
   void repeat(name, everyMs, step, log, () => over);
+
+/** What the check says, or an answer that waits to be written: the last bytes of a volume may do for the check. */
+function resultsFaultNow(): { results?: string } {
+  const waiting = lanes.flatMap(({ lane }) => [...lane.unwritten.values()]);
+  const kept = `${waiting.length} answer${waiting.length === 1 ? " waits" : "s wait"} in memory`;
+  if (waiting.length === 0) return resultsFault ? { results: resultsFault } : {};
+  return { results: `${resultsFault ?? `RESULTS_DIR cannot be written: ${waiting[0]}`}; ${kept}` };
+}
 
 const describe = (): WorkerInfo => ({
   id: worker,
@@ -121,6 +134,7 @@ const describe = (): WorkerInfo => ({
   beatAt: Date.now(),
   state,
   rssBytes: process.memoryUsage().rss,
+  ...resultsFaultNow(),
   lanes: Object.fromEntries(
     lanes.map(({ lane }) => [
       lane.service,
@@ -148,6 +162,15 @@ every(
     if (!over) await presence.announce(describe());
   },
   "beat",
+);
+every(
+  beatMs,
+  async () => {
+    const before = resultsFault;
+    resultsFault = await checkResults(config.resultsDir, worker);
+    if (resultsFault !== before) log(resultsFault ?? "RESULTS_DIR can be written again");
+  },
+  "results",
 );
 every(
   1_000,

@@ -14,7 +14,7 @@ import type { Config } from "./config.ts";
 import type { ServiceState, Snapshot } from "./snapshot.ts";
 import { ago, jobs, percent, wait } from "./words.ts";
 
-export const RULES = ["oldest_wait", "no_worker", "parked", "failure_rate", "memory"] as const;
+export const RULES = ["oldest_wait", "no_worker", "parked", "failure_rate", "memory", "results_dir"] as const;
 export type Rule = (typeof RULES)[number];
 export type AlertSettings = Config["alerts"];
 
@@ -114,6 +114,31 @@ function ofMemory(memory: Snapshot["memory"], { memory: threshold, holdMs }: Ale
   };
 }
 
+/** The workers that cannot write large results, in one sentence; undefined = all can. */
+export function unwritable(workers: Snapshot["workers"]): string | undefined {
+  const [first, ...more] = workers.flatMap(({ host, results }) => (results ? [{ host, results }] : []));
+  if (!first) return undefined;
+  return `${first.results} (worker on ${first.host}${more.length > 0 ? `, and ${more.length} more` : ""})`;
+}
+
+function ofResults(workers: Snapshot["workers"], { resultsDirMs }: AlertSettings): Condition {
+  const text = unwritable(workers);
+  const holds = resultsDirMs > 0 && text !== undefined;
+  return {
+    rule: "results_dir",
+    service: undefined,
+    value: undefined,
+    threshold: resultsDirMs / 1_000,
+    off: resultsDirMs === 0,
+    holds,
+    lingers: holds,
+    forMs: resultsDirMs,
+    since: undefined,
+    idle: false,
+    text: () => `${text ?? "Every worker can write to RESULTS_DIR"}.`,
+  };
+}
+
 /** All rules for all services of this deployment; what is switched off, too. */
 export const conditions = (
   snapshot: Snapshot,
@@ -121,6 +146,7 @@ export const conditions = (
   settings: AlertSettings,
 ): Condition[] => [
   ...snapshot.services.flatMap((state) => ofService(state, hours[state.service], settings)),
+  ofResults(snapshot.workers, settings),
   ofMemory(snapshot.memory, settings),
 ];
 

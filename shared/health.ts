@@ -1,6 +1,11 @@
 /** /health in its old shape, /livez and /readyz. Never slower than 2 s, never an error because Redis is down. */
+import { access, constants } from "node:fs/promises";
+import { unwritable } from "./alerts.ts";
 import { type Gateway, newApp } from "./app.ts";
+import { Fault } from "./faults.ts";
 import { problem, toFault } from "./problem.ts";
+import { whyNotWritten } from "./result-file.ts";
+import type { Snapshot } from "./snapshot.ts";
 import { within } from "./store/redis.ts";
 
 export function health(gateway: Gateway, warnings: () => string[]) {
@@ -26,6 +31,8 @@ export function health(gateway: Gateway, warnings: () => string[]) {
       for (const { service, standing } of snapshot.services) {
         if (standing.word !== "not deployed") services[service] = standing.text;
       }
+      const results = await unfitResults(gateway.config.resultsDir, snapshot.workers);
+      if (results) services.RESULTS_DIR = `degraded (${results})`; // in capitals, as no service can be named
       const well = Object.values(services).every((text) => /^(healthy|waiting)/.test(text));
       return c.json({ status: well ? "healthy" : "degraded", services });
     } catch {
@@ -36,4 +43,20 @@ export function health(gateway: Gateway, warnings: () => string[]) {
     }
   });
   return app;
+}
+
+/** Why large results are not kept or not found; undefined = all is well. Workers say whether they can write, this gateway whether it can read. */
+async function unfitResults(resultsDir: string, workers: Snapshot["workers"]): Promise<string | undefined> {
+  const unwritten = unwritable(workers);
+  if (unwritten !== undefined) return unwritten;
+  try {
+    // A network volume that is away lets its callers wait for ever, and /health answers within 2 s.
+    await within(500, access(resultsDir, constants.R_OK | constants.X_OK));
+    return undefined;
+  } catch (error) {
+    if (error instanceof Fault) return "this gateway cannot read RESULTS_DIR: no answer for 500 ms";
+    // A worker makes the directory at its start; before that there is nothing to read.
+    if (workers.length === 0 && (error as { code?: string }).code === "ENOENT") return undefined;
+    return `this gateway cannot read RESULTS_DIR: ${whyNotWritten(error)}; it must be the one that the workers write`;
+  }
 }

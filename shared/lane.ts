@@ -24,7 +24,7 @@ import { Lease } from "./lease.ts";
 import { Parking } from "./parking.ts";
 import { Prefetch } from "./prefetch.ts";
 import type { Operation } from "./services.ts";
-import { MOST_INLINE, type Run, type SettleSettings, Settles } from "./settle.ts";
+import { MAX_INLINE, type Run, type SettleSettings, Settles } from "./settle.ts";
 import { type Ask, type Consumer, MORE, type Settle, type Taken, type Turned } from "./store/consume.ts";
 import { headersOf } from "./told.ts";
 
@@ -86,7 +86,8 @@ export class Lane {
     private readonly log: (line: string) => void,
   ) {
     this.lease = new Lease(settings.leaseMs);
-    this.settles = new Settles(consumer.worker, settings, log);
+    const extend = ({ job }: Run, ms: number) => consumer.extend(service, job.id, job.token, ms).catch(() => {});
+    this.settles = new Settles(consumer.worker, settings, log, extend);
     this.parking = new Parking(service, consumer.redis, settings.parkLimitMs, log, () => {
       this.hungry = true;
       this.bell.ring();
@@ -95,7 +96,7 @@ export class Lane {
     this.eager = [...ops.values()].every((op) => op.onOrphan === "retry");
     const ahead = settings.concurrency === 0 && this.eager;
     const handBack = (runs: Run[]) => {
-      for (const run of runs) this.over(run, this.returned(run));
+      for (const run of runs) this.over(run, this.settles.returned(run));
       this.bell.ring();
     };
     this.prefetch = new Prefetch(settings.slots, ahead, (run) => void this.work(run), handBack);
@@ -108,8 +109,13 @@ export class Lane {
     return this.settings.slots + this.prefetch.room() - (this.blocking && !this.stray ? 1 : 0);
   }
 
+  /** Jobs whose large answer cannot be written to RESULTS_DIR, and why: until it is, nothing more is taken. */
+  get unwritten(): ReadonlyMap<JobId, string> {
+    return this.settles.unwritten;
+  }
+
   private get taking(): boolean {
-    return !this.quiet && !this.held && !this.parking.parked && !this.stopped;
+    return !this.quiet && !this.held && !this.parking.parked && !this.stopped && this.unwritten.size === 0;
   }
 
   /** Works until stop() was called and nothing is in hand. Outlives every outage of Redis. */
@@ -149,7 +155,7 @@ export class Lane {
     let bytes = 0;
     for (const settle of this.done) {
       bytes += settle.result?.length ?? 0;
-      if (settles.length >= SETTLE_BATCH || (settles.length > 0 && bytes > MOST_INLINE)) break;
+      if (settles.length >= SETTLE_BATCH || (settles.length > 0 && bytes > MAX_INLINE)) break;
       settles.push(settle);
     }
     const turned = await this.consumer.turn(this.service, settles, { slots, ...this.asks });
@@ -158,8 +164,9 @@ export class Lane {
     settles.forEach((settle, i) => {
       // A late settle of an earlier attempt must not strike the run that has the job now.
       if (this.running.get(settle.id)?.job.token === settle.token) this.running.delete(settle.id);
-      if (turned.verdicts[i] !== "ok")
-        this.log(`${settle.id}: the result of ${settle.token} came too late (${turned.verdicts[i]}); dropped`);
+      if (turned.verdicts[i] === "ok") return;
+      this.log(`${settle.id}: the result of ${settle.token} came too late (${turned.verdicts[i]}); dropped`);
+      this.settles.discard(settle);
     });
     if (slots > 0) this.took(turned);
     if (this.done.length === 0 && !this.hungry) this.bell.ring(); // the blocker's turn
@@ -252,6 +259,7 @@ export class Lane {
   private over(run: Run, settle: Settle): void {
     run.over = true;
     if (run.why !== "lost") this.done.push(settle);
+    else this.settles.discard(settle);
   }
 
   /** contract.md §4: which outcome of a call becomes what. */
@@ -272,18 +280,14 @@ export class Lane {
       case "refused":
         return this.refused(run, op, outcome.error);
       case "aborted":
-        return this.returned(run, this.settles.entry(run, "canceled"));
+        return this.settles.returned(run, this.settles.entry(run, "canceled"));
     }
   }
 
   private async refused(run: Run, op: Operation, error: JobError): Promise<Settle> {
     this.parking.park(error.message, op);
-    if (!(await this.parking.givenUp(run.job))) return this.returned(run);
+    if (!(await this.parking.givenUp(run.job))) return this.settles.returned(run);
     return this.settles.failed(run, { ...error, code: "service_unreachable", retryable: false });
-  }
-
-  private returned({ job: { id, token } }: Run, entry = ""): Settle {
-    return { id, token, kind: "return", ttlMs: this.settings.failureTtlMs, entry };
   }
 
   /**
@@ -333,7 +337,9 @@ export class Lane {
     this.log(`${run.job.id}: ${why}; the call of ${run.job.token} is dropped`);
     run.why = "lost";
     run.abort.abort();
-    this.done = this.done.filter((settle) => settle.token !== run.job.token || settle.id !== run.job.id);
+    const its = (settle: Settle) => settle.token === run.job.token && settle.id === run.job.id;
+    for (const settle of this.done.filter(its)) this.settles.discard(settle);
+    this.done = this.done.filter((settle) => !its(settle));
   }
 
   /** Renews the lease, and closes the calls of what was canceled meanwhile. */

@@ -6,8 +6,8 @@ import { Buffer } from "node:buffer";
 import type { Abort } from "./abort.ts";
 import { backoffMs, type Outcome } from "./call.ts";
 import type { JobError } from "./faults.ts";
-import type { JobOptions, WorkerId } from "./jobs.ts";
-import { keepResult } from "./result-file.ts";
+import type { JobId, JobOptions, WorkerId } from "./jobs.ts";
+import { discardResult, keepResult, whyNotWritten } from "./result-file.ts";
 import type { Operation } from "./services.ts";
 import type { Settle, Taken } from "./store/consume.ts";
 
@@ -16,6 +16,8 @@ export type SettleSettings = {
   failureTtlMs: number;
   resultInlineBytes: number;
   resultsDir: string;
+  /** ms that an answer is kept in memory while RESULTS_DIR cannot be written */
+  resultWriteRetryMs: number;
 };
 
 /** An attempt in a lane's hands; over: its settle is made. */
@@ -25,13 +27,21 @@ type Answer = Extract<Outcome, { kind: "finished" }>;
 type Result = Answer["result"];
 
 /** A result above this never goes inline, not even when the volume fails (rule 1: 4 MiB a settle script). */
-export const MOST_INLINE = 4 * 1024 * 1024;
+export const MAX_INLINE = 4 * 1024 * 1024;
+
+/** Longest pause between two writes of an answer, ms. */
+const MAX_WRITE_WAIT_MS = 10_000;
 
 export class Settles {
+  /** jobs whose answer waits in memory until RESULTS_DIR can be written, and why it cannot */
+  readonly unwritten = new Map<JobId, string>();
+
+  /** @param extend  moves a running attempt's deadline so many ms from now: its answer is here, and no reaper may overrule it */
   constructor(
     private readonly worker: WorkerId,
     private readonly settings: SettleSettings,
     private readonly log: (line: string) => void,
+    private readonly extend: (run: Run, ms: number) => Promise<unknown>,
   ) {}
 
   finished(run: Run, op: Operation, options: JobOptions, answer: Answer): Settle | Promise<Settle> {
@@ -54,15 +64,56 @@ export class Settles {
 
   /** A large result goes to the volume; inline only where that fails and it is small enough. */
   private async filed(run: Run, op: Operation, options: JobOptions, settle: Settle, result: Result, size: number) {
+    const why = await this.write(run, result, size);
+    if (why === undefined) return { ...settle, sizeBytes: size };
+    if (size <= MAX_INLINE) return { ...settle, result };
+    const mayRunAgain = op.onOrphan === "retry";
+    // The answer is lost with this process; a job that may not be called twice must not go back to the queue.
+    if (run.why && (mayRunAgain || run.why === "cancel")) return this.returned(run, this.entry(run, "canceled"));
+    const spent = this.settings.resultWriteRetryMs > 0 ? ` for ${this.settings.resultWriteRetryMs / 1_000} s` : "";
+    const message = `The answer of ${size} bytes could not be written to RESULTS_DIR${spent}: ${why}`;
+    const error: JobError = { code: "result_lost", message, retryable: mayRunAgain };
+    return mayRunAgain ? this.retried(run, op, options, error) : this.failed(run, error);
+  }
+
+  /**
+   * Writes a result to the volume. One that is too large for Redis is written again until it succeeds, RESULT_WRITE_RETRY is over, or
+   * the job is canceled or handed back: it may be the answer of a call of hours.
+   * @returns why it could not be written; undefined = it was
+   */
+  private async write(run: Run, result: Result, size: number): Promise<string | undefined> {
+    const { resultsDir, resultWriteRetryMs } = this.settings;
+    const end = performance.now() + resultWriteRetryMs;
+    let failures = 0;
     try {
-      await keepResult(this.settings.resultsDir, run.job, result);
-      return { ...settle, sizeBytes: size };
-    } catch (error) {
-      this.log(`${settle.id}: RESULTS_DIR: ${(error as Error).message}`);
-      if (size <= MOST_INLINE) return { ...settle, result };
-      const message = `The answer of ${size} bytes could not be written to RESULTS_DIR: ${(error as Error).message}`;
-      return this.retried(run, op, options, { code: "result_lost", message, retryable: true });
+      for (;;) {
+        try {
+          await keepResult(resultsDir, run.job, result);
+          if (failures > 0) this.log(`${run.job.id}: its answer was written to RESULTS_DIR at last`);
+          return undefined;
+        } catch (error) {
+          const why = whyNotWritten(error);
+          const leftMs = end - performance.now();
+          if (failures++ === 0) this.log(`${run.job.id}: ${size} bytes could not be written to RESULTS_DIR: ${why}`);
+          if (size <= MAX_INLINE || leftMs <= 0 || run.why) return why;
+          this.unwritten.set(run.job.id, why);
+          if (failures === 1) void this.extend(run, resultWriteRetryMs); // without Redis nobody reaps, either
+          const next = performance.now() + Math.min(250 * 2 ** failures, MAX_WRITE_WAIT_MS, leftMs);
+          while (!run.why && performance.now() < next) await new Promise((done) => setTimeout(done, 100));
+        }
+      }
+    } finally {
+      this.unwritten.delete(run.job.id);
     }
+  }
+
+  /** What a settle wrote that Redis did not take. */
+  discard({ id, token, sizeBytes }: Settle): void {
+    if (sizeBytes !== undefined) void discardResult(this.settings.resultsDir, { id, token });
+  }
+
+  returned({ job: { id, token } }: Run, entry = ""): Settle {
+    return { id, token, kind: "return", ttlMs: this.settings.failureTtlMs, entry };
   }
 
   failed(run: Run, error: JobError): Settle {

@@ -32,6 +32,7 @@ type Figures = {
   paused: boolean;
   used: number;
   limit: number;
+  results?: string;
 };
 const figures: Figures = {
   ...{ word: "healthy", queued: 0, waitedMs: 0, finished: 0, failed: 0, paused: false, used: 1, limit: 100 },
@@ -41,7 +42,12 @@ function snapshotOf(f: Figures): { snapshot: Snapshot; hours: Record<string, Las
   const slots = f.word === "blocked" ? 0 : 4;
   const state = { service: "s", standing: { word: f.word, text: `${f.word} (x)` }, counts, slots, busy: slots };
   return {
-    snapshot: { at: NOW, services: [state as never], workers: [], memory: { used: f.used, limit: f.limit } },
+    snapshot: {
+      at: NOW,
+      services: [state as never],
+      workers: f.results ? [{ host: "h", results: f.results } as never] : [],
+      memory: { used: f.used, limit: f.limit },
+    },
     hours: { s: { finished: f.finished, failed: f.failed } as LastHour },
   };
 }
@@ -57,6 +63,7 @@ test("each rule holds from its threshold on, and not below", () => {
     ["parked", { queued: 3 }, { queued: 3, word: "parked" }],
     ["failure_rate", { finished: 6, failed: 5 }, { finished: 5, failed: 5 }],
     ["memory", { used: 74 }, { used: 75 }],
+    ["results_dir", {}, { results: "RESULTS_DIR cannot be written: the volume is full (ENOSPC)" }],
   ];
   for (const [name, below, at] of edges) {
     expect([name, rule(name, below).holds, rule(name, at).holds]).toEqual([name, false, true]);
@@ -67,9 +74,17 @@ test("a few failed jobs are no failure rate, no limit is no memory alert, and a 
   expect(rule("failure_rate", { failed: 9 }).holds).toBe(false);
   expect(rule("failure_rate", { failed: 10 }).holds).toBe(true);
   expect(rule("memory", { used: 100, limit: 0 }).holds).toBe(false);
-  const none = { ...settings, oldestWaitMs: 0, noWorkerMs: 0, parkedMs: 0, failureRate: 0, memory: 0 };
+  const none = { ...settings, oldestWaitMs: 0, noWorkerMs: 0, parkedMs: 0, failureRate: 0, memory: 0, resultsDirMs: 0 };
   for (const word of ["blocked", "parked"] as const) {
-    const { snapshot, hours } = snapshotOf({ ...figures, word, queued: 9, waitedMs: 1e9, failed: 99, used: 99 });
+    const { snapshot, hours } = snapshotOf({
+      ...figures,
+      word,
+      queued: 9,
+      waitedMs: 1e9,
+      failed: 99,
+      used: 99,
+      results: "full",
+    });
     const all = conditions(snapshot, hours, none);
     expect(all.map(({ off, holds, lingers }) => [off, holds, lingers])).toEqual(all.map(() => [true, false, false]));
   }

@@ -75,7 +75,7 @@ test("a lane of one slot whose BLMOVE lost its reply starts what it brought, wit
 
 test("a worker that comes back too late does not overwrite the result's file (I4)", async () => {
   const resultsDir = mkdtempSync(join(tmpdir(), "longhaul-lane-"));
-  const { worker } = start("w1", { resultsDir, resultInlineBytes: 10 });
+  const { worker, lines } = start("w1", { resultsDir, resultInlineBytes: 10 });
   const id = await s.submit({ payload: '{"sleep":600,"answer":"from the first call of this job"}' });
   await started(id);
   await s.age(worker, 31_000);
@@ -86,7 +86,8 @@ test("a worker that comes back too late does not overwrite the result's file (I4
   const mine = join(resultDir(resultsDir, id), taken!.token);
   writeFileSync(mine, '"the one that counts"');
   await other.settle(settle(taken!, "finish", { result: "", sizeBytes: 21 }));
-  await until(() => readdirSync(resultDir(resultsDir, id)).length === 2); // the late one
+  await until(() => lines.join().includes("came too late"));
+  await until(() => readdirSync(resultDir(resultsDir, id)).length === 1); // the late one's is gone again
   expect((await s.inspector.result(id))?.token).toBe(taken!.token);
   expect(readFileSync(mine, "utf8")).toBe('"the one that counts"');
   rmSync(resultsDir, { recursive: true });

@@ -84,7 +84,8 @@ export function attention(
   if (persistence && !(persistence.writesWell && persistence.savesWell)) {
     found.push({ rank: 2, text: "Redis could not write to its disk; look at its log and at the free space." });
   }
-  for (const { id, host, beatAt, state } of workers) {
+  for (const { id, host, beatAt, state, results } of workers) {
+    if (results) found.push({ rank: 2, worker: id, text: `Worker ${id} on ${host}: ${results}.` });
     if (at - beatAt > leaseMs / 2) {
       found.push({ rank: 1, worker: id, text: `Worker ${id} on ${host} has been silent for ${ago(at - beatAt)}.` });
     } else if (state !== "running") {

@@ -6,7 +6,8 @@ import type { Clock, EveryContext } from "./clock.ts";
 import { outbox } from "./outbox.ts";
 import { promote } from "./promote.ts";
 import { reap } from "./reap.ts";
+import { strays } from "./strays.ts";
 import { sweep } from "./sweep.ts";
 
-export const clocks: Clock[] = [promote, reap, sweep, bulk, batches, outbox];
+export const clocks: Clock[] = [promote, reap, sweep, strays, bulk, batches, outbox];
 export const everywhere: Clock<EveryContext>[] = [alerts];

@@ -1,5 +1,6 @@
 import { rm } from "node:fs/promises";
-import { resultDir, TERMINAL } from "../jobs.ts";
+import { type JobId, resultDir, TERMINAL } from "../jobs.ts";
+import { whyNotWritten } from "../result-file.ts";
 import type { Clock } from "./clock.ts";
 
 const SLICE = 500;
@@ -17,17 +18,24 @@ const offsets = new Map<string, number>();
 export const sweep: Clock = {
   name: "sweep",
   everyMs: () => 5_000,
-  async step({ maintainer, config }) {
+  async step({ maintainer, config, log }) {
     for (const service of await maintainer.services()) {
       for (const state of TERMINAL) {
         const place = `${service} ${state}`;
         const slice = async (offset: number) => {
           const { looked, jobs, gone, entries } = await maintainer.expired(service, state, offset);
-          // Files first: a crash in between leaves an entry to be swept again, and never an orphaned file.
-          if (state === "finished") {
-            await Promise.all(gone.map((id) => rm(resultDir(config.resultsDir, id), { force: true, recursive: true })));
-          }
-          const { went } = entries.length ? await maintainer.strike(service, state, entries) : { went: 0 };
+          // Files first: a crash in between leaves an entry to be swept again, and never an orphaned file. Whatever its end was, a
+          // job may have files: an unreadable answer, or the result of an attempt that was canceled or lost its lease.
+          const kept = new Set<string>();
+          const remove = (id: JobId) =>
+            rm(resultDir(config.resultsDir, id), { force: true, recursive: true }).catch((error) => {
+              if (kept.size === 0) log(`sweep: RESULTS_DIR: ${whyNotWritten(error)}; tried again`);
+              kept.add(id);
+            });
+          await Promise.all(gone.map(remove));
+          const clean =
+            kept.size > 0 ? entries.filter((entry) => !entry.split(" ").some((id) => kept.has(id))) : entries;
+          const { went } = clean.length ? await maintainer.strike(service, state, clean) : { went: 0 };
           return { jobs, gone: gone.length, stayed: looked - went, went };
         };
         let old = await slice(0);

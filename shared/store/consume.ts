@@ -18,6 +18,12 @@ const turnScript = script<
 );
 const beatScript = script<{ worker: "text" }, [now: number, ...cancels: string[]]>("beat", { worker: "text" });
 
+const extendScript = script<{ id: "text"; token: "text"; ms: "int" }, "ok" | "lost" | "gone">("extend", {
+  id: "text",
+  token: "text",
+  ms: "int",
+});
+
 /** A job in a worker's hands. Times in ms since 1970. */
 export type Taken = {
   id: JobId;
@@ -137,6 +143,11 @@ export class Consumer {
   async beat(service: ServiceName): Promise<JobId[]> {
     const [, ...cancels] = await beatScript(this.redis, root(service), { worker: this.worker });
     return cancels as JobId[];
+  }
+
+  /** Moves a running attempt's deadline to `ms` from now, unless it lies behind that already. @returns see lua/extend.lua */
+  extend(service: ServiceName, id: JobId, token: string, ms: number) {
+    return extendScript(this.redis, root(service), { id, token, ms });
   }
 
   /** What Redis says this worker holds: started ids, and how many wait to be started. */

@@ -56,6 +56,8 @@ export type WorkerInfo = {
   beatAt: number;
   state: "running" | "quiet" | "draining";
   rssBytes: number;
+  /** why large results cannot be written; absent = they can */
+  results?: string;
   /** by service: slots, jobs in hand, and why it is parked */
   lanes: Record<string, { slots: number; busy: number; parked?: string; since?: number; runs?: RunInfo[] }>;
 };

@@ -97,6 +97,12 @@ export class Maintainer {
     const [looked, jobs, gone, entries] = await sweepScript(this.redis, root(service), { state, offset });
     return { looked, jobs, gone: gone as JobId[], entries };
   }
+  /** Which of the ids, whatever they are made of, have a record. */
+  async known(service: ServiceName, ids: string[]): Promise<Set<string>> {
+    const { job } = keysOf(service);
+    const found = await Promise.all(ids.map((id) => this.redis.exists(job(id as JobId))));
+    return new Set(ids.filter((_, i) => found[i] === 1));
+  }
   /** Strikes what has expired from entries of an ended index. @returns how many jobs, and of how many entries nothing is left */
   async strike(service: ServiceName, state: string, entries: string[]) {
     const [struck, went] = await sweepDropScript(this.redis, root(service), { state }, entries);

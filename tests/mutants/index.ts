@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
 import { ACCESS_MUTANTS } from "./access.ts";
+import { ANSWER_MUTANTS } from "./answers.ts";
 import { CALL_MUTANTS } from "./calls.ts";
 import { CLIENT_MUTANTS } from "./client.ts";
 import { ENDED_MUTANTS } from "./ended.ts";
@@ -84,9 +85,14 @@ async function judge(mutant: Mutant): Promise<boolean> {
   }
 }
 
-const chosen = [...MUTANTS, ...CLIENT_MUTANTS, ...ENDED_MUTANTS, ...CALL_MUTANTS, ...ACCESS_MUTANTS].filter(
-  (mutant) => !values.only || mutant.name.includes(values.only),
-);
+const chosen = [
+  ...MUTANTS,
+  ...CLIENT_MUTANTS,
+  ...ENDED_MUTANTS,
+  ...CALL_MUTANTS,
+  ...ACCESS_MUTANTS,
+  ...ANSWER_MUTANTS,
+].filter((mutant) => !values.only || mutant.name.includes(values.only));
 console.log(`mutants: ${chosen.length}`);
 const began = performance.now();
 let caught = 0;

@@ -55,6 +55,7 @@ export class Lanes {
     const settings: LaneSettings = {
       ...{ slots: 2, concurrency: 0, resultTtlMs: DAY, failureTtlMs: DAY, resultInlineBytes: 1_000 },
       ...{ maxResultBytes: 1e6, resultsDir: "/nowhere", parkLimitMs: DAY, gatewayUrl: undefined, leaseMs: 30_000 },
+      resultWriteRetryMs: 60_000,
       ...more,
     };
     const lane = new Lane(SERVICE, new Map([["work", op]]), settings, worker, wait, (line) => lines.push(line));

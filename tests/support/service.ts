@@ -1,7 +1,7 @@
 /**
  * A microservice that does what the payload says, on a real socket: the only thing that tests fake.
  * `{sleep: ms}` waits first · `{status: n, detail}` answers an error · `{answer: any}` answers that ·
- * `{raw: text, type}` answers bytes · `{fail: n}` answers 503 to the first n calls of the job · nothing: {"ok":true}
+ * `{raw: text, type}` answers bytes · `{size: n}` answers so many letters · `{fail: n}` answers 503 to the first n calls of the job · nothing: {"ok":true}
  */
 import type { Server } from "bun";
 
@@ -51,6 +51,7 @@ export async function startService(port = 0): Promise<FakeService> {
           headers: { "content-type": String(wish.type ?? "application/json"), ...headers },
         });
       }
+      if (typeof wish.size === "number") return Response.json("x".repeat(wish.size), { headers });
       return Response.json(wish.answer ?? { ok: true }, { headers });
     },
   });

@@ -1,0 +1,40 @@
+/** Ways to lose an answer after the service gave it, or to leave its files behind. */
+import { by, type Mutant } from "./list.ts";
+
+export const ANSWER_MUTANTS: Mutant[] = [
+  {
+    name: "result files: those without a job are never removed",
+    file: "shared/result-file.ts",
+    from: "if (alive.has(id)) continue;",
+    to: "continue;",
+    ...by("result-files", "files without a job"),
+  },
+  {
+    name: "result files: an erased job's entry goes although it has files",
+    file: "shared/lua/lib/erase.lua",
+    from: "if may_have_files(h, f[3], f[4], f[5], f[6]) then return 'ok' end",
+    to: "if f[3] then return 'ok' end",
+    ...by("result-files", "its files go"),
+  },
+  {
+    name: "result files: the sweep removes those of finished jobs only",
+    file: "shared/clocks/sweep.ts",
+    from: "await Promise.all(gone.map(remove));",
+    to: 'if (state === "finished") await Promise.all(gone.map(remove));',
+    ...by("result-files", "its files go"),
+  },
+  {
+    name: "result files: a failed write leaves its temporary file",
+    file: "shared/result-file.ts",
+    from: "    await discardResult(resultsDir, { id, token });\n    throw error;",
+    to: "    throw error;",
+    ...by("results-dir", "on a full volume"),
+  },
+  {
+    name: "results: a lane takes jobs while an answer cannot be written",
+    file: "shared/lane.ts",
+    from: " && this.unwritten.size === 0",
+    to: "",
+    ...by("results-dir", "waits in memory"),
+  },
+];
