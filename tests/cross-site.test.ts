@@ -79,6 +79,7 @@ test("allowed address: a Host that nobody configured is refused; addresses, loop
     expect([host, heard(g, { host })]).toEqual([host, verdict]); // the second time as the first
     expect([host, heard(g, { host, "x-api-key": KEY })]).toEqual([host, "admin"]);
   }
+  expect(heard(g, { host: "evil.example" })).toBe("foreign_origin"); // after known ones
   // a request line with a host of its own: Deno's URL is made of that, whatever Host says
   expect(heard(g, { host: "gateway" }, "http://evil.example/jobs")).toBe("foreign_origin");
   expect(heard(rangeGuard(), { host: "gateway" })).toBe("foreign_origin");
