@@ -16,6 +16,7 @@ import {
   idOf,
   jsonText,
   newApp,
+  noRoute,
   revised,
   sealed,
   served,
@@ -123,10 +124,7 @@ export function gatewayApp(gateway: Gateway, warnings: () => string[] = () => []
   for (const mounted of routes) app.route("/", mounted(gateway));
   app.notFound((c) => {
     const path = URL.canParse(c.req.url) ? new URL(c.req.url).pathname : c.req.path;
-    return problem(
-      new Fault("unknown_route", `There is no ${c.req.method} ${path.slice(0, 200)}.${hint(c.req.method, path)}`),
-      path,
-    );
+    return problem(noRoute(app, c.req.method, c.req.path, hint(c.req.method, c.req.path)), path);
   });
 
   async function cancel(id: JobId): Promise<Response> {

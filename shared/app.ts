@@ -40,11 +40,28 @@ export type Held = { ended: boolean; headers: Record<string, string> };
  */
 export type Env = { Bindings: { ip: string; caller?: Caller } };
 
-/** A new app that answers every fault as a problem. */
+/** A new app that answers every fault as a problem. A slash at the end of a path does not count. */
 export function newApp(): Hono<Env> {
-  const app = new Hono<Env>();
+  const app = new Hono<Env>({ strict: false });
   app.onError((error, c) => faultAnswer(error, c.req.url, c.req.path));
   return app;
+}
+
+const METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"];
+
+/**
+ * Why an app has no answer: the path has other methods (405, with Allow), or there is no such path (404).
+ * @param hint  what to say of a path that there is not
+ */
+export function noRoute(app: Hono<Env>, method: string, path: string, hint = ""): Fault {
+  // layers (`use`) match every method, and the dashboard's files every path: neither is a route
+  const has = (name: string) =>
+    app.router.match(name, path)[0].some(([[, route]]) => route.method === name && route.path !== "/*");
+  const allowed = METHODS.filter(has).flatMap((name) => (name === "GET" ? ["GET", "HEAD"] : [name]));
+  const shown = `${method} ${path.slice(0, 200)}`;
+  if (allowed.length === 0) return new Fault("unknown_route", `There is no ${shown}.${hint}`);
+  const use = allowed.filter((name) => name !== "HEAD").join(" or ");
+  return new Fault("wrong_method", `There is no ${shown}; use ${use}.`, { headers: { allow: allowed.join(", ") } });
 }
 
 /** A fault as a problem. @param path  of the request, for one whose Host cannot be read */

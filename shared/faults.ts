@@ -18,6 +18,7 @@ export const FAULTS = {
   unknown_service: [404, "No such service"],
   unknown_bulk: [404, "No such bulk action"],
   unknown_worker: [404, "No such worker"],
+  wrong_method: [405, "The route has other methods"],
   wrong_state: [409, "The job's state does not allow that"],
   in_progress: [409, "The same request is being worked on"],
   already_exists: [409, "That name is taken"],

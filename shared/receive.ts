@@ -18,8 +18,8 @@ const DEAD_MS = 24 * 3_600_000;
 const MAX_NAME = 255;
 
 /**
- * The name under which a stranger's file is kept: directories in front are dropped.
- * @throws Fault invalid when it climbs, hides, or cannot be a name
+ * The name under which a client's file is kept: directories in front are dropped, also those that climb (../a.ifc).
+ * @throws Fault invalid when it hides, or cannot be a name
  */
 export function safeName(text: string, field: string): string {
   const fault = (why: string) =>
@@ -34,10 +34,10 @@ export function safeName(text: string, field: string): string {
     // a lone % is a plain character of a name
   }
   if (/[\u0000-\u001f]/.test(decoded)) throw fault("holds an encoded control character");
-  if (decoded.split(/[/\\]/).includes("..")) throw fault("must not contain ..");
   if (decoded.split(/[/\\]/).length !== text.split(/[/\\]/).length) throw fault("holds an encoded / or \\");
   const name = (text.split(/[/\\]/).pop() as string).normalize("NFC").trim();
   if (name === "" || name === ".") throw fault("is empty");
+  if (name === "..") throw fault("names a directory");
   if (name.startsWith(".")) throw fault("begins with a dot: such files are hidden");
   if (new TextEncoder().encode(name).length > MAX_NAME) throw fault(`is longer than ${MAX_NAME} bytes`);
   return name;

@@ -90,18 +90,36 @@ const number = (fallback: number, schema: z.ZodNumber = z.number()) =>
     )
     .default(fallback);
 
+/** A text; a number is one as it is written. */
+const asText = (value: unknown) =>
+  typeof value === "number"
+    ? String(value)
+    : value !== null && typeof value === "object" && "rawJSON" in value
+      ? value.rawJSON
+      : value;
+const text = <S extends z.ZodType<string | null> = z.ZodString>(schema?: S) =>
+  z.preprocess<unknown, S, z.input<S>>(asText, schema ?? (z.string() as unknown as S));
+
 const file = (description: string, example: string) =>
   z
     .string()
     .min(1)
     .meta({ description, examples: [example] });
+/** May be left out, and null counts as left out: the microservice never sees it. */
+const absent = <T extends z.ZodType>(schema: T) =>
+  z
+    .preprocess<unknown, z.ZodOptional<T>, z.input<T> | null | undefined>(
+      (value) => (value === null ? undefined : value),
+      schema.optional(),
+    )
+    .optional();
 const nullable = <T extends z.ZodType>(schema: T) => schema.nullable().default(null as never);
 const body = <S extends z.ZodRawShape>(shape: S) => z.looseObject(shape);
 
 const clashItem = z.looseObject({
   file: file("an IFC file", "model.ifc"),
-  selector: z.string().nullable().default(null),
-  mode: z.string().default("e"),
+  selector: text(z.string().nullable()).default(null),
+  mode: text().default("e"),
 });
 
 /** The eight operations of the pipeline, as the old gateway had them. */
@@ -125,7 +143,7 @@ export const BUILT_IN = [
       sew_shells: bool(false),
       merge_boolean_operands: bool(false),
       disable_opening_subtractions: bool(false),
-      bounds: nullable(z.string()),
+      bounds: nullable(text()),
       include: nullable(z.array(z.string())),
       exclude: nullable(z.array(z.string())),
       log_file: nullable(z.string()),
@@ -142,9 +160,9 @@ export const BUILT_IN = [
       filename: file("the IFC file", "model.ifc"),
       output_filename: file("where the table goes", "table.csv"),
       format: z.enum(["csv", "xlsx", "ods"]).default("csv"),
-      delimiter: z.string().default(","),
-      null: z.string().default("-"),
-      query: z.string().default("IfcProduct"),
+      delimiter: text().default(","),
+      null: text().default("-"),
+      query: text().default("IfcProduct"),
       attributes: z.array(z.string()).default(["Name", "Description"]),
     }),
   }),
@@ -158,7 +176,7 @@ export const BUILT_IN = [
     schema: body({
       ifc_filename: file("the IFC file", "model.ifc"),
       csv_filename: file("the table", "table.csv"),
-      output_filename: file("where the changed IFC file goes", "changed.ifc").optional(),
+      output_filename: absent(file("where the changed IFC file goes", "changed.ifc")),
     }),
   }),
   operation({
@@ -173,7 +191,7 @@ export const BUILT_IN = [
     files: ["clash_sets.*.a.*.file", "clash_sets.*.b.*.file", "output_filename"],
     schema: body({
       clash_sets: z.array(
-        z.looseObject({ name: z.string(), a: z.array(clashItem).min(1), b: z.array(clashItem).default([]) }),
+        z.looseObject({ name: text(), a: z.array(clashItem).min(1), b: z.array(clashItem).default([]) }),
       ),
       output_filename: file("where the clash JSON goes", "clashes.json"),
       tolerance: number(0.01),
@@ -212,7 +230,7 @@ export const BUILT_IN = [
       output_file: z.string().default("diff.json"),
       relationships: nullable(z.array(z.string())),
       is_shallow: bool(true),
-      filter_elements: nullable(z.string()),
+      filter_elements: nullable(text()),
     }),
   }),
   operation({

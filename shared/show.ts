@@ -74,11 +74,28 @@ export function statusText(status: Status, estimate: Forecast): string {
   };
   // Old clients stop only on finished and failed: canceled must read failed here.
   const word = canceled ? "failed" : status.state;
-  const error = canceled
-    ? "canceled by request"
-    : (status.error?.message ?? (status.state === "failed" ? "failed" : null));
+  const error = errorText(status);
   const head = `{"job_id":${JSON.stringify(id)},"status":"${word}","result":`;
   return `${head}${resultText(status)},"error":${JSON.stringify(error)},${JSON.stringify(rest).slice(1)}`;
+}
+
+/** Words by which n8n's published workflow that waits for a job knows an error that no repetition cures. */
+const KNOWN_AS_FINAL =
+  /VisitError|SyntaxError|JSONDecodeError|Invalid.*selector|KeyError|ValueError|FileNotFoundError|No such file|Recipe.*not found|Invalid JSON/i;
+
+/**
+ * A job's error as old clients read it. That workflow sends every failed job up to three times more, unless the error has one
+ * of its words; so one that says none of them, and is final, gets the nearest. The full record has the plain text.
+ */
+function errorText({ state, error }: Status): string | null {
+  if (state === "canceled")
+    return `${/^canceled/.test(error?.message ?? "") ? error?.message : "canceled by request"} (final: ValueError)`;
+  if (!error) return state === "failed" ? "failed" : null;
+  const { code, message, retryable } = error;
+  // once the service is back, it is worth another try
+  if (retryable || code === "service_unreachable" || KNOWN_AS_FINAL.test(message)) return message;
+  const isFile = error.http_status === 404 && !/ answered 404 to POST /.test(message); // else it has no such route
+  return `${message} (final: ${isFile ? "FileNotFoundError" : "ValueError"})`;
 }
 
 function resultText(status: Status): string {

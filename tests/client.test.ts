@@ -37,7 +37,10 @@ test("a job that fails, and a request that is refused, say why", async () => {
 
 test("run by itself it ends with a sentence when the job fails or the gateway refuses, and exit code 1", async () => {
   for (const [key, words] of [
-    ["client-test-key", "It did not work: ifc2json answered 404: File nowhere.ifc not found\n"],
+    [
+      "client-test-key",
+      "It did not work: ifc2json answered 404: File nowhere.ifc not found (final: FileNotFoundError)\n",
+    ],
     ["wrong-key-1", "It did not work: "],
   ] as const) {
     const run = Bun.spawn([process.execPath, "examples/client.ts", stack.url, "nowhere.ifc", key], {

@@ -141,7 +141,7 @@ test("an action is a POST or a DELETE, never a GET", async () => {
     "/submit",
     "/signout",
   ]) {
-    expect([path, (await ask(path, { headers: session })).status]).toEqual([path, 404]);
+    expect([path, (await ask(path, { headers: session })).status]).toEqual([path, 405]);
   }
   expect([await store.state(id), (await store.counts()).paused]).toEqual(["queued", false]);
 });

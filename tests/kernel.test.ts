@@ -73,7 +73,7 @@ test("the kernel works without any route or clock that is mounted on it", async 
     record: 1,
     requeue: 200,
     requeued: "finished",
-    cancelRunning: "canceled by request",
+    cancelRunning: "canceled by request (final: ValueError)",
     health: { status: "healthy", services: { work: "healthy", redis: "healthy" } },
     drained: "queued",
     unknown: 404,

@@ -89,9 +89,6 @@ for (const runtime of RUNTIMES) {
     });
 
     const HOSTILE_NAMES = {
-      climbs: "../../evil.ifc",
-      "climbs by backslash": "..\\\\..\\\\evil.ifc",
-      "climbs in the middle": "a/../../evil.ifc",
       "climbs, encoded": "%2e%2e%2fevil.ifc",
       "climbs, encoded backslash": "..%5cevil.ifc",
       "an encoded slash": "a%2fevil.ifc",
@@ -102,6 +99,7 @@ for (const runtime of RUNTIMES) {
       hidden: ".evil.ifc",
       "a part of ours": ".longhaul-x-1-y.part.ifc",
       "only dots": "..",
+      "climbs to a directory": "../..",
       "a directory": "evil.ifc/",
       "too long": `${"e".repeat(252)}.ifc`,
       "too long in UTF-8": `${"ü".repeat(130)}.ifc`,

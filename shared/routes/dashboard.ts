@@ -5,7 +5,7 @@
 import type { Context } from "hono";
 import { streamSSE } from "hono/streaming";
 import { z } from "zod";
-import { type Env, type Gateway, newApp, operationOf } from "../app.ts";
+import { type Env, faultAnswer, type Gateway, newApp, noRoute, operationOf } from "../app.ts";
 import { Assets } from "../board/assets.ts";
 import { Feed, type Tick } from "../board/feed.ts";
 import { gate } from "../board/gate.ts";
@@ -160,9 +160,10 @@ export function dashboard(gateway: Gateway, api: Api) {
   app.get("/*", async (c) => {
     const path = new URL(c.req.url).pathname;
     const answer = await assets.answer(path, c.req.raw);
-    if (!answer) throw new Fault("unknown_route", `There is no ${path.slice(0, 200)}.`);
+    if (!answer) throw noRoute(app, c.req.method, path);
     return answer;
   });
+  app.notFound((c) => faultAnswer(noRoute(app, c.req.method, c.req.path), c.req.url, c.req.path));
   return app;
 }
 

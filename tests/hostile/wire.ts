@@ -95,7 +95,7 @@ const framing: Case[] = [
   ["a method that is none", "closed", line("FOO /livez HTTP/1.1")],
   [
     "TRACE, PUT",
-    "404 unknown_route",
+    "405 wrong_method",
     all(line("TRACE /livez HTTP/1.1"), line("PUT /livez HTTP/1.1", "Content-Length: 0")),
   ],
   [
