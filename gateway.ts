@@ -186,6 +186,7 @@ export function assemble(config: Config, redis: Connection, stopping = new Abort
 
 async function main(): Promise<void> {
   const config = readConfig(process.env, { listens: true });
+  for (const warning of config.mistyped.values()) console.log(warning);
   const redis = connect(config.redisUrl, "request", "longhaul-gateway");
   tellAway(redis, config.redisUrl, console.log);
   let warnings: string[] = [];

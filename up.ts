@@ -160,6 +160,7 @@ async function main(): Promise<number> {
     await packages(ROOT, { production: true }, say);
     const folders = localDefaults(process.env);
     const wanted = await settings({ ...process.env, ...folders });
+    for (const [, warning] of wanted.mistyped) say(warning);
     if (!wanted.port) wanted.port = await freePort();
     held = await lock(wanted.dataDir, say, checkpoint, wanted.drainMs);
     await mustBeFree(wanted.host, wanted.port, "PORT");
@@ -169,6 +170,7 @@ async function main(): Promise<number> {
     }
     const base = origin(wanted.host, wanted.port);
     const env: Record<string, string> = {
+      ...Object.fromEntries(wanted.mistyped.map(([name]) => [name, ""])), // said above; worker and gateway need not
       ...folders,
       PORT: String(wanted.port),
       GATEWAY_URL: process.env.GATEWAY_URL || base,

@@ -43,6 +43,8 @@ try {
   fail(error instanceof ConfigError ? error.message : String(error));
 }
 
+for (const warning of config!.mistyped.values()) log(warning);
+
 const services = config!.registry
   .deployed()
   .filter((name) => config.workerServices.length === 0 || config.workerServices.includes(name));

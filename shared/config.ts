@@ -4,8 +4,10 @@
  */
 import { resolve } from "node:path";
 import { z } from "zod";
+import "./issue-words.ts";
 import { isLoopback } from "./addresses.ts";
 import { apiKeys, oneKey } from "./api-keys.ts";
+import { readBaseUrl } from "./base-url.ts";
 import {
   addresses,
   allowed,
@@ -25,8 +27,9 @@ import {
   webhook,
   webhookSecrets,
 } from "./config-fields.ts";
+import { mistypedVariables } from "./nearest.ts";
 import { BUILT_IN, type Operation, Registry } from "./services.ts";
-import { bare, httpUrl, told, withServicesFile } from "./services-file.ts";
+import { httpUrl, told, withServicesFile } from "./services-file.ts";
 
 export type { ApiKey, Scope } from "./api-keys.ts";
 
@@ -108,6 +111,9 @@ const ALIASES: Record<string, string> = {
   IFC_PIPELINE_ALLOWED_IP_RANGES: "ALLOWED_IP_RANGES",
 };
 
+/** Names that compose.yaml and its override read, and no process. */
+const OF_COMPOSE = ["REDIS_MAXMEMORY", "REDIS_MEMORY_LIMIT", "PIPELINE_DIR", "PIPELINE_NETWORK"];
+
 /** Thrown with every mistake at once, a line each. */
 export class ConfigError extends Error {
   constructor(readonly mistakes: string[]) {
@@ -137,7 +143,7 @@ function exposed(given: Record<string, string>): string[] {
 
 /**
  * Reads the environment.
- * @param env      variables by name; an empty text counts as unset
+ * @param env      variables by name; blanks around a value do not count, an empty text counts as unset
  * @param listens  whether it is for a gateway, which without keys may listen on loopback only
  * @throws ConfigError with every mistake
  */
@@ -147,17 +153,19 @@ export function readConfig(env: Record<string, string | undefined>, { listens = 
     if (value === undefined || value === "") continue;
     const target = ALIASES[name] ?? name;
     if (target !== name && env[target]) continue; // the new name wins
-    given[target] = value;
+    given[target] = value.trim() || value; // a blank or a carriage return at the end of a line of .env belongs to no value
   }
   const result = ENVIRONMENT.safeParse(given);
   const mistakes = result.success ? [] : result.error.issues.map((issue) => told(issue));
+  const urls = new Map<string, string>();
+  for (const service of new Set(BUILT_IN.map((op) => op.service))) {
+    const url = given[variableOf(service)];
+    const read = url === undefined ? undefined : readBaseUrl(url, "http://127.0.0.1:9001");
+    if (read && "url" in read) urls.set(service, read.url);
+    else if (read) mistakes.push(`${variableOf(service)}: ${read.mistake}`);
+  }
   let operations: Operation[] = BUILT_IN.map((op) => {
-    const url = given[variableOf(op.service)]?.replace(/\/+$/, "");
-    if (url && !/^https?:\/\/[^/]/.test(url))
-      mistakes.push(
-        `${variableOf(op.service)}: must be an http(s) URL such as http://127.0.0.1:9001, not ${bare(url)}`,
-      );
-    return { ...op, url };
+    return { ...op, url: urls.get(op.service) };
   });
   if (given.SERVICES) operations = withServicesFile(operations, given.SERVICES, mistakes);
   let registry = new Registry([]);
@@ -242,6 +250,11 @@ export function readConfig(env: Record<string, string | undefined>, { listens = 
     autoscaleMax: e.AUTOSCALE_MAX,
     autoscaleTarget: e.AUTOSCALE_TARGET,
     redactKeys: e.REDACT_KEYS,
+    /** variables that nobody reads, though they look like one of these: name → a sentence for the log at start */
+    mistyped: mistypedVariables(
+      Object.keys(env).filter((name) => env[name]),
+      [...VARIABLES, ...Object.keys(ALIASES), ...OF_COMPOSE],
+    ),
   };
 }
 

@@ -16,6 +16,7 @@
  */
 import { setImmediate } from "node:timers";
 import { Abort } from "./abort.ts";
+import { joinUrl } from "./base-url.ts";
 import { Bell } from "./bell.ts";
 import { backoffMs, call, type Outcome } from "./call.ts";
 import type { JobError } from "./faults.ts";
@@ -228,7 +229,7 @@ export class Lane {
         const options = (job.options ? JSON.parse(job.options) : {}) as JobOptions;
         const outcome = await call({
           service: op.service,
-          url: op.url + op.path,
+          url: joinUrl(op.url, op.path),
           body: job.payload,
           headers: headersOf(job, options, this.settings.gatewayUrl),
           timeoutMs: options.timeout ?? op.timeoutMs,

@@ -1,5 +1,25 @@
 /** A suggestion for a word that is not known. */
 
+/**
+ * Variables of the environment that look like one that is read, but are not. They may belong to another program, so this is a
+ * warning, and only what is nearly the same counts.
+ * @param known  names that are read
+ * @returns a sentence for each of them
+ */
+export function mistypedVariables(names: Iterable<string>, known: readonly string[]): Map<string, string> {
+  const read = new Set(known);
+  const sentences = [...names].flatMap((name): [string, string][] => {
+    if (read.has(name) || name.length < 4) return [];
+    const upper = name.toUpperCase().replaceAll("-", "_");
+    const [near] = known
+      .map((word) => ({ word, d: distance(upper, word) }))
+      .filter(({ word, d }) => d <= (Math.min(upper.length, word.length) < 8 ? 1 : 2))
+      .sort((a, b) => a.d - b.d);
+    return near ? [[name, `The variable ${name} is not read; did you mean ${near.word}?`]] : [];
+  });
+  return new Map(sentences);
+}
+
 /** The known word that is most like `text`; undefined when none is near. */
 export function nearest(text: string, known: Iterable<string>): string | undefined {
   const best = [...known].map((word) => ({ word, d: distance(text, word) })).sort((a, b) => a.d - b.d)[0];

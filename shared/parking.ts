@@ -2,6 +2,7 @@
  * The circuit breaker of a lane: a service that refuses connections is left alone, probed with backoff, and taken up
  * again by itself. Jobs wait meanwhile and spend no attempt; what has waited for longer than PARK_LIMIT fails.
  */
+import { joinUrl } from "./base-url.ts";
 import { backoffMs } from "./call.ts";
 import type { ServiceName } from "./jobs.ts";
 import type { Connection } from "./script.ts";
@@ -60,7 +61,10 @@ export class Parking {
       await new Promise((done) => setTimeout(done, backoffMs(++this.parked!.probes, 1_000, 30_000) + 250));
       if (!this.parked || this.stopped) return;
       try {
-        const response = await fetch(`${op.url}/health`, { signal: AbortSignal.timeout(5_000), redirect: "manual" });
+        const response = await fetch(joinUrl(op.url as string, "/health"), {
+          signal: AbortSignal.timeout(5_000),
+          redirect: "manual",
+        });
         await response.body?.cancel();
         this.unpark(true); // any answer at all: it listens again
       } catch {

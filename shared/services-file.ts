@@ -1,7 +1,10 @@
 /** The SERVICES file: operations of a deployment's own, laid over the built-in ones. */
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { z } from "zod";
+import { pathMistake, readBaseUrl } from "./base-url.ts";
+import "./issue-words.ts";
 import { NAME } from "./jobs.ts";
+import { readJsonFile } from "./json-file.ts";
 import { nearest } from "./nearest.ts";
 import { ANY, type Operation, operation } from "./services.ts";
 import { durationMs, MAX_DURATION_MS } from "./units.ts";
@@ -19,16 +22,22 @@ const route = z
 
 const A_NAME = "a name may have a–z, 0–9 and - only, at most 64";
 
-/** A text as it may stand in a log: what stands before an @ may be a password. */
-export const bare = (text: string) => JSON.stringify(text.replace(/^([a-z+]*:\/\/)?.*@/is, "$1…@").slice(0, 200));
-
-/** A base URL; the slash at its end does not count. */
+/** A base URL, see readBaseUrl. */
 export const httpUrl = (example: string) =>
   z.string().transform((text, ctx) => {
-    if (z.url({ protocol: /^https?$/ }).safeParse(text).success) return text.replace(/\/+$/, "");
-    ctx.addIssue(`must be an http(s) URL such as ${example}, not ${bare(text)}`);
+    const read = readBaseUrl(text, example);
+    if ("url" in read) return read.url;
+    ctx.addIssue(read.mistake);
     return z.NEVER;
   });
+
+/** A path on the microservice, with a query or without. */
+const callPath = z.string().transform((text, ctx) => {
+  const path = text.trim();
+  const mistake = pathMistake(path);
+  if (mistake) ctx.addIssue(mistake);
+  return path;
+});
 
 /** @param minMs  0 would lose a record in the step that writes it */
 const duration = (minMs = 1_000) =>
@@ -53,7 +62,7 @@ const ENTRY = z.strictObject({
   service: z.string().regex(NAME, A_NAME).optional(),
   route: route.optional(),
   url: httpUrl("http://127.0.0.1:9001").optional(),
-  path: z.string().startsWith("/").optional(),
+  path: callPath.optional(),
   summary: z.string().optional(),
   timeout: duration().optional(),
   slots: z.int().min(1).max(65_000).optional(),
@@ -68,6 +77,8 @@ const ENTRY = z.strictObject({
   accepts: z.array(z.string()).optional(),
   schema: jsonSchema.optional(),
 });
+/** `$schema` is for editors, and not read. */
+const FILE_KEYS = ["operations", "$schema"];
 type Entry = z.output<typeof ENTRY>;
 /** Keys of an operation in a SERVICES file. */
 export const ENTRY_KEYS = Object.keys(ENTRY.shape);
@@ -76,19 +87,29 @@ export const ENTRY_KEYS = Object.keys(ENTRY.shape);
 export const told = (issue: { path: PropertyKey[]; message: string }, prefix = "") =>
   `${[prefix, ...issue.path].filter((part) => part !== "").join(".")}: ${issue.message}`;
 
+function readFile(name: string): ReturnType<typeof readJsonFile> {
+  try {
+    return readJsonFile(readFileSync(name));
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? String(error);
+    const why = code === "ENOENT" ? "does not exist" : code === "EISDIR" ? "is a directory" : `cannot be read: ${code}`;
+    return { mistakes: [why] };
+  }
+}
+
 /** Operations of a SERVICES file laid over the built-in ones. Mistakes are added to `mistakes`. */
 export function withServicesFile(builtIn: Operation[], name: string, mistakes: string[]): Operation[] {
-  let given: unknown;
-  try {
-    given = JSON.parse(readFileSync(name, "utf8"));
-  } catch (error) {
-    mistakes.push(
-      `SERVICES: ${name} ${existsSync(name) ? `is not JSON: ${(error as Error).message}` : "does not exist"}`,
-    );
+  const read = readFile(name);
+  if ("mistakes" in read) {
+    for (const text of read.mistakes) mistakes.push(`SERVICES: ${name} ${text}`);
     return builtIn;
   }
+  const given = read.value;
+  const unknown = isObject(given) ? Object.keys(given).filter((key) => !FILE_KEYS.includes(key)) : [];
+  for (const key of unknown) mistakes.push(`SERVICES: ${unknownKey(key, FILE_KEYS)}`);
   const operations = isObject(given) ? given.operations : undefined;
   if (!isObject(operations)) {
+    if (unknown.length > 0) return builtIn;
     mistakes.push(
       `SERVICES: ${name} needs an object \`operations\`, as in {"operations": {"thumbnail": {"url": "http://127.0.0.1:9001"}}}`,
     );
@@ -101,7 +122,7 @@ export function withServicesFile(builtIn: Operation[], name: string, mistakes: s
     if (!NAME.test(key)) say(A_NAME);
     const checked = ENTRY.safeParse(raw);
     for (const issue of checked.error?.issues ?? []) {
-      if (issue.code === "unrecognized_keys") for (const unknown of issue.keys) say(unknownKey(unknown));
+      if (issue.code === "unrecognized_keys") for (const other of issue.keys) say(unknownKey(other, ENTRY_KEYS));
       else mistakes.push(told(issue, `SERVICES.operations.${key}`));
     }
     const base = all.get(key);
@@ -121,9 +142,9 @@ export function withServicesFile(builtIn: Operation[], name: string, mistakes: s
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
-function unknownKey(key: string): string {
-  const near = nearest(key, ENTRY_KEYS);
-  return `there is no key ${JSON.stringify(key)}${near ? `, did you mean ${near}?` : `; there are ${ENTRY_KEYS.join(", ")}`}`;
+function unknownKey(key: string, known: string[]): string {
+  const near = nearest(key, known);
+  return `there is no key ${JSON.stringify(key)}${near ? `, did you mean ${near}?` : `; there are ${known.join(", ")}`}`;
 }
 
 function goodFields(raw: unknown): Entry {

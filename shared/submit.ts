@@ -120,29 +120,9 @@ export const OPTIONS = z.strictObject({
 export type Options = z.infer<typeof OPTIONS>;
 export const OPTION_NAMES = Object.keys(OPTIONS.shape);
 
-/** One issue of zod as a person reads it: what was wrong, and what is allowed. */
-function told(issue: z.core.$ZodIssue): string {
-  const shown = typeof issue.input === "number" ? String(issue.input) : JSON.stringify(issue.input);
-  const given = issue.input === undefined ? "" : `, not ${shown?.slice(0, 60)}`;
-  if (issue.code === "invalid_type") {
-    return issue.input === undefined
-      ? `is required (a value of type ${issue.expected})`
-      : `must be of type ${issue.expected}${given}`;
-  }
-  if (issue.code === "invalid_value")
-    return `must be one of ${issue.values.map((v) => JSON.stringify(v)).join(", ")}${given}`;
-  if (issue.code === "too_small" && issue.minimum === 1 && issue.origin === "string") return "must not be empty";
-  if (issue.code === "too_big" && issue.origin === "string") return `may have ${issue.maximum} characters at most`;
-  if (issue.code === "too_big" && issue.origin === "array") return `may have ${issue.maximum} items at most`;
-  if (issue.code === "too_big" && issue.origin === "number") return `must be at most ${issue.maximum}${given}`;
-  if (issue.code === "too_small" && issue.origin === "number") return `must be at least ${issue.minimum}${given}`;
-  if (issue.code === "unrecognized_keys") return `there is no ${issue.keys.join(", ")} here`;
-  return issue.message;
-}
-
 /** Zod's issues as a client reads them. */
 export const fieldFaults = (error: z.ZodError): FieldFault[] =>
-  error.issues.map((issue) => ({ path: issue.path.join("."), message: told(issue) }));
+  error.issues.map((issue) => ({ path: issue.path.join("."), message: issue.message }));
 
 /** Makes plain numbers, in place, of those kept as written where the schema has something else. @returns whether any */
 function rounded(value: object, issues: z.core.$ZodIssue[]): boolean {

@@ -1,4 +1,5 @@
 /** What the microservice is told beside its payload (contract.md §4). */
+import { joinUrl } from "./base-url.ts";
 import type { JobOptions } from "./jobs.ts";
 import type { Taken } from "./store/consume.ts";
 
@@ -18,7 +19,7 @@ export function headersOf(job: Taken, options: JobOptions, gatewayUrl: string | 
     // stable over attempts; a requeue is a new wish, whose answer must not be replayed from a stored failure
     "idempotency-key": job.run > 0 ? `${job.id}.${job.run}` : job.id,
   };
-  if (gatewayUrl) headers["x-progress-url"] = `${gatewayUrl}/jobs/${job.id}/progress?t=${job.token}`;
+  if (gatewayUrl) headers["x-progress-url"] = joinUrl(gatewayUrl, `/jobs/${job.id}/progress?t=${job.token}`);
   if (options.trace) headers.traceparent = options.trace;
   if (options.traceState) headers.tracestate = options.traceState;
   return headers;

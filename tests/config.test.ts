@@ -280,7 +280,7 @@ test("SERVICES: what is wrong with a file is told in words that name the cure, a
     expect([words, told.filter((line) => line.startsWith(words)).length, told]).toEqual([words, 1, told]);
   }
   expect(told).toHaveLength(12);
-  for (const content of [{ operation: {} }, { operations: [] }, [], null, 7]) {
+  for (const content of [{ operations: [] }, {}, [], null, 7]) {
     expect(mistakes({ SERVICES: servicesFile(content) })).toEqual([
       expect.stringContaining("needs an object `operations`"),
     ]);

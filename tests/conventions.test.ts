@@ -143,7 +143,7 @@ test("fields of a record: every name is short and unique, and every state is kno
 
 /** Which layer a file is of: it may import its own and those before it. */
 const LAYERS: [RegExp, string][] = [
-  [/^shared\/(faults|addresses|ssrf|units|version|runtime|answer|nearest)\.ts$/, "leaf"],
+  [/^shared\/(faults|addresses|ssrf|units|version|runtime|answer|nearest|base-url|json-file|issue-words)\.ts$/, "leaf"],
   [/^shared\/jobs\.ts$/, "jobs"],
   [/^shared\/keys\.ts$/, "keys"],
   [/^shared\/services(-file)?\.ts$/, "services"],

@@ -21,6 +21,8 @@ export interface Settings {
   hasKeys: boolean;
   /** Services without an address, for which a bundled one may be started. */
   homeless: string[];
+  /** Variables that nobody reads, with a sentence for each. */
+  mistyped: [name: string, warning: string][];
 }
 
 type Env = Record<string, string | undefined>;
@@ -55,6 +57,7 @@ if (import.meta.main) {
       ...{ dataDir: config.dataDir, examplesDir: config.examplesDir, drainMs: config.drainMs },
       hasKeys: config.apiKeys.length > 0,
       homeless: config.registry.operations.filter((op) => !op.url).map((op) => op.service),
+      mistyped: [...config.mistyped],
     };
     console.log(JSON.stringify(told));
   } catch (error) {
