@@ -143,6 +143,7 @@ const describe = (): WorkerInfo => ({
       {
         slots: lane.settings.slots,
         busy: lane.prefetch.busy,
+        operations: lane.operations,
         // a map keeps the order of insertion: the longest running first
         runs: [...lane.running.values().take(MOST_RUNS)].map(({ job, started }) => ({
           id: job.id,

@@ -18,7 +18,7 @@ export async function submitAll(producer: Producer, jobs: number, batch: number)
 
 /** Takes and finishes until nothing is queued, `batch` a call. */
 export async function workAll(worker: Consumer, batch: number): Promise<void> {
-  const ask = { slots: batch, concurrency: 0, limitMs: 3_600_000, limits: "noop=3600000" };
+  const ask = { slots: batch, concurrency: 0, limits: "noop=3600000" };
   let settles: Settle[] = [];
   do {
     const { jobs } = await worker.turn(SERVICE, settles, ask);

@@ -5,7 +5,7 @@
 import type { BatchId, JobId, ServiceName, WorkerId } from "./jobs.ts";
 
 /** Another major refuses to start; minors work together. Raise it with a note in CHANGELOG.md. */
-export const PROTOCOL = { major: 4, minor: 0 } as const;
+export const PROTOCOL = { major: 4, minor: 1 } as const;
 
 export type RedisType = "hash" | "list" | "set" | "zset" | "string" | "stream";
 declare const holds: unique symbol;
@@ -21,6 +21,10 @@ export const SERVICE_KEYS = {
   ready: ["list", "ready"],
   /** ids of other priorities; score = (9 − priority) × 2^43 + sequence */
   backlog: ["zset", "backlog"],
+  /** by operation: ids whose operation was unknown to the worker that met them; scored as the backlog */
+  aside: ["zset", "aside:"],
+  /** operations that have jobs aside */
+  asides: ["set", "asides"],
   /** BLMOVE's target by worker: taken, not yet started */
   wake: ["list", "wake:"],
   /** by worker: started and not settled; the truth */
@@ -70,7 +74,7 @@ export const SERVICE_KEYS = {
   stats: ["hash", "stats:"],
   /** what scripts counted and nobody has added to stats and counts yet, a text a script */
   tally: ["list", "tally"],
-  /** seq, head, ghosts, condemned, struck (finished jobs that left their index), running totals since the start, mean duration by operation */
+  /** seq, head, ghosts, condemned, aside, struck (finished jobs that left their index), running totals since the start, mean duration by operation */
   counts: ["hash", "counts"],
   /** the record */
   job: ["hash", "job:"],
@@ -96,6 +100,8 @@ const at = <N extends ServiceKeyName>(service: ServiceName, name: N, suffix = ""
 export const keysOf = (service: ServiceName) => ({
   ready: at(service, "ready"),
   backlog: at(service, "backlog"),
+  aside: (operation: string) => at(service, "aside", operation),
+  asides: at(service, "asides"),
   wake: (worker: WorkerId) => at(service, "wake", worker),
   held: (worker: WorkerId) => at(service, "held", worker),
   leases: at(service, "leases"),

@@ -71,6 +71,8 @@ export class Lane {
   private readonly lease: Lease;
   /** Only what may be called twice is started before it is known that this worker lives. */
   private readonly eager: boolean;
+  /** names of those that it can run */
+  readonly operations: string[];
   private readonly asks: Omit<Ask, "slots">;
   private readonly settles: Settles;
   /** whether it takes nothing, because the service refuses connections */
@@ -101,8 +103,10 @@ export class Lane {
       this.bell.ring();
     };
     this.prefetch = new Prefetch(settings.slots, ahead, (run) => void this.work(run), handBack);
-    const limits = [...ops.values()].map((op) => `${op.name}=${op.timeoutMs}`).join(" ");
-    this.asks = { concurrency: settings.concurrency, limitMs: 3_600_000, limits };
+    // Only what it can call: a job of another operation is left to a worker that can.
+    this.operations = [...ops.values()].filter((op) => op.url).map((op) => op.name);
+    const limits = this.operations.map((name) => `${name}=${ops.get(name)?.timeoutMs}`).join(" ");
+    this.asks = { concurrency: settings.concurrency, limits };
   }
 
   /** Jobs that it may hold: one less while BLMOVE may bring one, unless that one is here already. */
@@ -299,7 +303,7 @@ export class Lane {
    */
   private async reconcile(): Promise<void> {
     this.reconcileDue = false;
-    const { held, waking } = await this.consumer.holding(this.service);
+    const { held, waking, aside } = await this.consumer.holding(this.service);
     const strangers = new Map<JobId, Seen>();
     const unknown = [...held].filter((id) => !this.running.has(id));
     const records = await Promise.all(unknown.map((id) => this.consumer.token(this.service, id)));
@@ -327,10 +331,9 @@ export class Lane {
     }
     this.missing = missing;
     // Also while BLMOVE waits: its reply may be lost, and a turn takes from wake whatever brought it there.
-    if (waking > 0) {
-      this.stray = true;
-      if (this.taking) this.hungry = true;
-    }
+    if (waking > 0) this.stray = true;
+    // No BLMOVE sees what another worker set aside.
+    if (this.taking && (waking > 0 || aside.some((name) => this.operations.includes(name)))) this.hungry = true;
   }
 
   /** Closes the call of an attempt that is no longer ours, and forgets what it may have come to. */

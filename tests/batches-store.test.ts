@@ -223,7 +223,7 @@ describe("store", () => {
     const batch = await view().read(id, [a]);
     expect(batch).toMatchObject({ left: 3, counts: { queued: 2, scheduled: 1, canceled: 1 } });
     const worker = new Consumer(redis, "w12345678" as never);
-    const { jobs: taken } = await worker.turn(a, [], { slots: 5, concurrency: 0, limitMs: 60_000, limits: "" });
+    const { jobs: taken } = await worker.turn(a, [], { slots: 5, concurrency: 0, limits: "work=60000" });
     expect(taken.map((job) => job.id)).toEqual([high.id, plain.id]);
   });
 
@@ -240,7 +240,7 @@ describe("store", () => {
     const rev = (await new Inspector(redis).glance(job.id))?.rev ?? 0;
     expect(await producer.requeue(job.id, rev)).toBe("ok");
     const worker = new Consumer(redis, "w12345678" as never);
-    const ask = { slots: 5, concurrency: 0, limitMs: 60_000, limits: "" };
+    const ask = { slots: 5, concurrency: 0, limits: "work=60000" };
     const [taken] = (await worker.turn(a, [], ask)).jobs;
     const settle = { id: job.id, token: taken?.token as string, kind: "finish" as const, ttlMs: 60_000, result: "1" };
     expect((await worker.turn(a, [settle], ask)).verdicts).toEqual(["ok"]);
@@ -256,7 +256,7 @@ describe("store", () => {
     };
     for (const s of [a, b]) {
       const worker = new Consumer(redis, "w12345678" as never);
-      const ask = { slots: 2, concurrency: 0, limitMs: 60_000, limits: "" };
+      const ask = { slots: 2, concurrency: 0, limits: "work=60000" };
       const { jobs } = await worker.turn(s, [], ask);
       expect((await view().read(id, [a, b]))?.counts.started).toBeGreaterThan(0);
       const kinds = ["finish", "fail"] as const;

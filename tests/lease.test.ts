@@ -74,7 +74,7 @@ test("reap takes back from a worker whose last beat is from before the clock was
 test("turn registers the lease of a worker that took before it beat, so that a reaper finds what it holds", async () => {
   const id = await s.submit();
   const worker = s.worker("w1");
-  const ask = { slots: 1, concurrency: 0, limitMs: 1_000, limits: "" };
+  const ask = { slots: 1, concurrency: 0, limits: "work=1000" };
   expect((await worker.turn(SERVICE, [], ask)).jobs.map((job) => job.id)).toEqual([id]);
   expect(await s.redis.client.zscore(KEYS.leases, "w1")).not.toBeNull();
 });

@@ -12,7 +12,7 @@ import { startRedis, type TestRedis } from "./support/redis.ts";
 import { type Stack, startStack } from "./support/stack.ts";
 
 const [a, b] = [serviceName("a"), serviceName("b")];
-const ASK = { slots: 1_000, concurrency: 0, limitMs: 60_000, limits: "" };
+const ASK = { slots: 1_000, concurrency: 0, limits: "work=60000" };
 
 describe("store", () => {
   let server: TestRedis;

@@ -27,7 +27,7 @@ beforeEach(async () => {
   w = s.worker("w1");
 });
 
-const LIMIT_TEXT = { limits: "alpha=1000 beta=2000", limitMs: 9_000 };
+const LIMIT_TEXT = { limits: "alpha=1000 beta=2000 gamma=9000" };
 /** alike and unlike neighbours: operation, options, life, and none of them */
 const mixed = (): NewJob[] => [
   job({ operation: "alpha", payload: '{"n":0}' }),
@@ -85,7 +85,7 @@ test("jobs of another call, taken in the same turn, keep their own time and numb
   const first = await s.submit({ operation: "alpha" });
   await Bun.sleep(5);
   const second = await s.submit({ operation: "alpha" });
-  const taken = await w.take(2);
+  const taken = await w.take(2, LIMIT_TEXT);
   const records = await Promise.all([first, second].map((id) => s.inspector.record(id)));
   expect(taken.map(({ created }) => created)).toEqual(records.map((record) => record?.created as number));
   expect(records.map((record) => record?.sequence)).toEqual([1, 2]);
@@ -94,10 +94,10 @@ test("jobs of another call, taken in the same turn, keep their own time and numb
 
 test("a run that is not its first is told its own attempt, beside those that are", async () => {
   const id = await s.submit({ operation: "alpha" });
-  const [again] = await w.take(1);
+  const [again] = await w.take(1, LIMIT_TEXT);
   await w.settle(settle(again as never, "retry", { delayMs: 0 }));
   const other = await s.submit({ operation: "alpha" });
-  const taken = await w.take(2);
+  const taken = await w.take(2, LIMIT_TEXT);
   expect(new Map(taken.map((one) => [one.id, [one.attempt, one.token[0]]]))).toEqual(
     new Map([
       [id, [2, "2"]],
@@ -108,7 +108,7 @@ test("a run that is not its first is told its own attempt, beside those that are
 
 test("settled in one call, each has its own result, life, type and count", async () => {
   await s.producer.send(SERVICE, mixed());
-  const taken = await w.take(8);
+  const taken = await w.take(8, LIMIT_TEXT);
   const settles = taken.map((one, i) =>
     settle(one, "finish", {
       result: `{"n":${i}}`,

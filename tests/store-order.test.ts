@@ -174,7 +174,7 @@ test("BLMOVE brings a job to wake; the next turn starts it, and counts it agains
   const blocking = connect(s.redis.url, "block", "b");
   const id = await s.submit();
   expect(await w.block(blocking, SERVICE)).toBeUndefined();
-  expect(await w.holding(SERVICE)).toEqual({ held: new Set(), waking: 1 });
+  expect(await w.holding(SERVICE)).toEqual({ held: new Set(), waking: 1, aside: [] });
   expect((await s.counts()).queued).toBe(1); // block beats first, so that counts and reapers know this wake list
   await s.submit();
   expect(await w.takeIds(1)).toEqual([id]);
@@ -190,7 +190,7 @@ test("a turn sent behind BLMOVE starts what it brings, under the nonce that the 
   const { jobs, more } = (await brought)!;
   expect(jobs).toMatchObject([{ id, token: `1.${w.worker}.mine`, payload: '{"a":1}' }]);
   expect(more).toBe(MORE.empty);
-  expect(await w.holding(SERVICE)).toEqual({ held: new Set([id]), waking: 0 });
+  expect(await w.holding(SERVICE)).toEqual({ held: new Set([id]), waking: 0, aside: [] });
   expect(await s.state(id)).toBe("started");
   expect(await w.block(blocking, SERVICE, { ...ASK, slots: 2 }, "next")).toMatchObject({ jobs: [], more: MORE.empty });
   blocking.disconnect();
@@ -225,7 +225,7 @@ test("turn with slots -1 hands back what BLMOVE brought, oldest first to be take
   await s.redis.client.blmove(KEYS.ready, KEYS.wake(w.worker), "RIGHT", "LEFT", 1);
   await s.redis.client.blmove(KEYS.ready, KEYS.wake(w.worker), "RIGHT", "LEFT", 1);
   await w.turn(SERVICE, [], { ...ASK, slots: -1 });
-  expect(await w.holding(SERVICE)).toEqual({ held: new Set(), waking: 0 });
+  expect(await w.holding(SERVICE)).toEqual({ held: new Set(), waking: 0, aside: [] });
   expect(await drain()).toEqual(ids);
 });
 
@@ -234,7 +234,7 @@ test("turn with no room hands back what BLMOVE brought too much of", async () =>
   await s.redis.client.blmove(KEYS.ready, KEYS.wake(w.worker), "RIGHT", "LEFT", 1);
   await s.redis.client.blmove(KEYS.ready, KEYS.wake(w.worker), "RIGHT", "LEFT", 1);
   expect(await w.takeIds(1)).toEqual(pick(ids, 0));
-  expect(await w.holding(SERVICE)).toEqual({ held: new Set(pick(ids, 0)), waking: 0 });
+  expect(await w.holding(SERVICE)).toEqual({ held: new Set(pick(ids, 0)), waking: 0, aside: [] });
   expect(await s.redis.client.lrange(KEYS.ready, 0, -1)).toEqual(pick(ids, 1));
 });
 

@@ -27,7 +27,7 @@ beforeEach(async () => {
 const reap = (once: string[] = []) => other.reapOf(w, once, LEASE);
 const started = async (more = {}) => {
   await s.submit(more);
-  const [taken] = await w.take(100);
+  const [taken] = await w.take(100, { limits: "work=3600000 once=3600000 once-only=3600000" });
   return taken!;
 };
 
@@ -233,7 +233,7 @@ test("two reapers at once hand each job back once", async () => {
 
 test("reconcile sees what a lost reply left: held tells the truth, the token tells whose it is", async () => {
   const taken = await started();
-  expect(await w.holding(SERVICE)).toEqual({ held: new Set([taken.id]), waking: 0 });
+  expect(await w.holding(SERVICE)).toEqual({ held: new Set([taken.id]), waking: 0, aside: [] });
   expect(await w.token(SERVICE, taken.id)).toEqual({ token: taken.token, state: "started" });
   expect(await w.settle({ id: taken.id, token: taken.token, kind: "return", ttlMs: DAY })).toEqual(["ok"]);
   expect((await w.holding(SERVICE)).held.size).toBe(0);

@@ -62,7 +62,7 @@ test("scheduled → queued when due, not before", async () => {
 
 test("queued → started: an owner, an attempt, a deadline, a lease (I2)", async () => {
   const id = await s.submit();
-  const { jobs } = await w.turn(SERVICE, [], { slots: 1, concurrency: 0, limitMs: 5_000, limits: "" });
+  const { jobs } = await w.turn(SERVICE, [], { slots: 1, concurrency: 0, limits: "work=5000" });
   expect(jobs[0]).toMatchObject({ id, attempt: 1, run: 0, redeliveries: 0, operation: "work", payload: "{}" });
   const record = await s.inspector.record(id);
   expect(record).toMatchObject({ state: "started", attempt: 1, worker: "w1" });
@@ -73,22 +73,22 @@ test("queued → started: an owner, an attempt, a deadline, a lease (I2)", async
 });
 
 test("turn with room writes a lease even when it takes nothing: BLMOVE may bring the next job", async () => {
-  await w.turn(SERVICE, [], { slots: 1, concurrency: 0, limitMs: 5_000, limits: "" });
+  await w.turn(SERVICE, [], { slots: 1, concurrency: 0, limits: "work=5000" });
   expect(await s.redis.client.zscore(KEYS.leases, w.worker)).not.toBeNull();
 });
 
 test("turn does not renew a lease: a beat does", async () => {
   await s.age(w, 20_000);
   const old = await s.redis.client.zscore(KEYS.leases, w.worker);
-  await w.turn(SERVICE, [], { slots: 1, concurrency: 0, limitMs: 5_000, limits: "" });
+  await w.turn(SERVICE, [], { slots: 1, concurrency: 0, limits: "work=5000" });
   expect(await s.redis.client.zscore(KEYS.leases, w.worker)).toBe(old);
 });
 
-test("the deadline is the job's own limit, else its operation's, else the lane's", async () => {
+test("the deadline is the job's own limit, else its operation's", async () => {
   const own = await s.submit({ timeoutMs: 1_000 });
   const op = await s.submit({ operation: "slow" });
   const other = await s.submit();
-  await w.turn(SERVICE, [], { slots: 3, concurrency: 0, limitMs: 3_000, limits: "fast=1 slow=2000" });
+  await w.turn(SERVICE, [], { slots: 3, concurrency: 0, limits: "fast=1 slow=2000 work=3000" });
   const limit = async (id: JobId) => {
     const record = await s.inspector.record(id);
     return (record?.deadline ?? 0) - (record?.started ?? 0);

@@ -26,7 +26,7 @@ elseif state == 'queued' then
   local list = call('EXISTS', K.paused) == 1 and K.shelf or K.ready
   if call('EXISTS', list) == 1 then call('COPY', list, todo) end
   walk = 'backlog'
-  total = call('ZCARD', K.backlog)
+  total = call('ZCARD', K.backlog) + (call('HGET', K.counts, 'aside') or 0) -- the latter are walked after it (bulk-step.lua)
 elseif state == 'started' then
   for _, worker in ipairs(call('ZRANGE', K.leases, 0, -1)) do
     for _, id in ipairs(call('SMEMBERS', K.held .. worker)) do call('LPUSH', todo, id) end

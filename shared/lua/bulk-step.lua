@@ -93,6 +93,18 @@ end
 call('HINCRBY', op, 'looked', looked)
 call('HINCRBY', op, 'matched', matched)
 call('HINCRBY', op, 'done', done)
+if more == 0 and state == 'queued' and walk ~= '' then
+  -- What stands aside, operation by operation. A job goes there from the queue and never back, so none is missed.
+  local names, next_walk = call('SMEMBERS', K.asides), nil
+  table.sort(names)
+  for _, name in ipairs(names) do
+    if not next_walk and 'aside:' .. name > (walk == 'backlog' and '' or walk) then next_walk = 'aside:' .. name end
+  end
+  if next_walk then
+    call('HSET', op, 'walk', next_walk, 'at', '', 'score', '')
+    more = 1
+  end
+end
 if more == 0 then
   call('HSET', op, 'ended', now)
   call('PEXPIRE', op, life)

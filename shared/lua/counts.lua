@@ -6,8 +6,8 @@
 -- KEYS[1] root
 --
 -- reply { now, queued, scheduled, started, finished, failed, canceled, paused (0|1), oldest (ms since 1970 when it joined, 0 = none),
---         seq, head, workers, counts (flat HGETALL) }
--- Nothing is scanned: a length a state, and a cardinality a worker (I1's count of what is held). What has finished is counted, as an entry of
+--         seq, head, workers, counts (flat HGETALL), aside (flat: operation, jobs that stand aside, ms when the first of them joined) }
+-- Nothing is scanned: a length a state and an operation, and a cardinality a worker (I1's count of what is held). What has finished is counted, as an entry of
 -- its index may stand for many: all that ever did but those that were struck (lib/entry.lua).
 -- Where more than 2,000 scripts have counted since the last look, fewer are told until the clocks have added them up. What an empty took away
 -- (counts.condemned) is queued or scheduled until purge has canceled it, as its hash says.
@@ -24,16 +24,26 @@ for _, worker in ipairs(workers) do
   taken = taken + call('LLEN', K.wake .. worker)
 end
 local oldest = 0
-for _, id in ipairs({ call('LINDEX', K.ready, -1) or false, call('LINDEX', K.shelf, -1) or false,
-  call('ZRANGE', K.backlog, 0, 0)[1] or false }) do
+local function since(id)
   -- a delayed, retried or requeued job has waited since it was due, as its observed wait says (turn.lua)
   local f = id and call('HMGET', K.job .. id, 'h', 'due')
   local joined = f and tonumber(f[2] or head_of(f[1]).created)
   if joined and (oldest == 0 or joined < oldest) then oldest = joined end
+  return joined
 end
-local queued = call('LLEN', K.ready) + call('LLEN', K.shelf) + call('ZCARD', K.backlog) + taken + of.condemned
-  - of.ghosts
+for _, id in ipairs({ call('LINDEX', K.ready, -1) or false, call('LINDEX', K.shelf, -1) or false,
+  call('ZRANGE', K.backlog, 0, 0)[1] or false }) do
+  since(id)
+end
+local aside, standing = {}, 0
+for _, op in ipairs(call('SMEMBERS', K.asides)) do
+  local n = #aside
+  aside[n + 1], aside[n + 2], aside[n + 3] = op, call('ZCARD', K.aside .. op), since(call('ZRANGE', K.aside .. op, 0, 0)[1]) or 0
+  standing = standing + aside[n + 2]
+end
+local queued = call('LLEN', K.ready) + call('LLEN', K.shelf) + call('ZCARD', K.backlog) + standing + taken
+  + of.condemned - of.ghosts
 return { now, math.max(0, queued), call('ZCARD', K.scheduled) + of.condemnedlater, started,
   math.max(0, of.finished - of.struck),
   call('ZCARD', K.ended .. 'failed'), call('ZCARD', K.ended .. 'canceled'), call('EXISTS', K.paused), oldest, of.seq,
-  of.head, #workers, counts }
+  of.head, #workers, counts, aside }

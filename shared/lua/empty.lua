@@ -34,6 +34,11 @@ end
 local queued = condemn(K.ready, K.condemnedList, 'LLEN', 'ready', 'condemned')
   + condemn(K.shelf, K.condemnedList, 'LLEN', 'shelf', 'condemned')
   + condemn(K.backlog, K.condemnedSet, 'ZCARD', 'backlog', 'condemned')
+for _, op in ipairs(call('SMEMBERS', K.asides)) do
+  queued = queued + condemn(K.aside .. op, K.condemnedSet, 'ZCARD', op .. ':backlog', 'condemned')
+end
+call('DEL', K.asides)
+call('HDEL', K.counts, 'aside')
 local later = condemn(K.scheduled, K.condemnedSet, 'ZCARD', 'scheduled', 'condemnedlater')
 local emptied = math.max(0, queued - ghosts) + later
 call('SET', K.emptied .. nonce, emptied, 'PX', 3600000)

@@ -17,6 +17,7 @@ end
 add(call('LRANGE', K.ready, 0, most - 1))
 add(call('LRANGE', K.shelf, 0, most - 1))
 add(call('ZREVRANGE', K.backlog, 0, most - 1))
+for _, op in ipairs(call('SMEMBERS', K.asides)) do add(call('ZREVRANGE', K.aside .. op, 0, most - 1)) end
 add(call('ZRANGE', K.scheduled, 0, most - 1))
 for _, worker in ipairs(call('ZRANGE', K.leases, 0, most - 1)) do add(call('SRANDMEMBER', K.held .. worker, most)) end
 for _, state in ipairs({ 'finished', 'failed', 'canceled' }) do

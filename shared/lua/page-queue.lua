@@ -8,7 +8,7 @@
 -- reply flat: id, sequence, ms since when it waits…
 -- A list holds sequences in falling order, so the place is found by halving: O(log n) seeks. What is handed back rejoins
 -- at the end in any order: there 64 entries on either side are looked at too, so that up to as many find their place.
--- The backlog is read priority by priority.
+-- The backlog, and what stands aside, are read priority by priority.
 local found = {}
 local function add(id, n)
   local f = call('HMGET', K.job .. id, 'h', 'due')
@@ -36,11 +36,13 @@ for _, list in ipairs({ K.ready, K.shelf }) do
   local margin = low + most + 128 < length and 0 or 64
   for _, id in ipairs(call('LRANGE', list, math.max(0, low - margin), low + most - 1 + margin)) do add(id) end
 end
-if call('ZCARD', K.backlog) > 0 then
+local sets = { K.backlog }
+for _, op in ipairs(call('SMEMBERS', K.asides)) do sets[#sets + 1] = K.aside .. op end
+for _, set in ipairs(sets) do
   for band = 0, 9 do
     local zero = band * 8796093022208 -- 2^43, see push
     local top = string.format('(%.0f', zero + (before < 0 and 8796093022208 or before))
-    local range = call('ZREVRANGEBYSCORE', K.backlog, top, string.format('%.0f', zero), 'WITHSCORES', 'LIMIT', 0, most)
+    local range = call('ZREVRANGEBYSCORE', set, top, string.format('%.0f', zero), 'WITHSCORES', 'LIMIT', 0, most)
     for i = 1, #range, 2 do add(range[i], range[i + 1] - zero) end
   end
 end

@@ -11,4 +11,4 @@ if call('EXISTS', K.shelf) == 1 then
   while call('LMOVE', K.ready, K.shelf, 'RIGHT', 'LEFT') do end -- none can be there; were one, it came later
   call('RENAME', K.shelf, K.ready)
 end
-return call('LLEN', K.ready) + call('ZCARD', K.backlog)
+return call('LLEN', K.ready) + call('ZCARD', K.backlog) + (call('HGET', K.counts, 'aside') or 0)

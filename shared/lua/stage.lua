@@ -26,9 +26,9 @@ while at <= #ARGV do
 end
 if #ids == 0 then return 'ok' end
 if maxQueued > 0 then
-  local f = call('HMGET', K.counts, 'ghosts', 'staged')
+  local f = call('HMGET', K.counts, 'ghosts', 'staged', 'aside')
   local waiting = call('LLEN', K.ready) + call('LLEN', K.shelf) + call('ZCARD', K.backlog) + call('ZCARD', K.scheduled)
-    - (tonumber(f[1]) or 0) + (tonumber(f[2]) or 0)
+    - (tonumber(f[1]) or 0) + (tonumber(f[2]) or 0) + (tonumber(f[3]) or 0)
   if waiting + #ids > maxQueued then return 'full' end
 end
 at = rest

@@ -17,11 +17,11 @@
 --
 -- I1, I7: record and list entry come in one step, guarded by the record's existence. I9: the key is written with it.
 local record, limit = K.job, math.huge
-local counts = call('HMGET', K.counts, 'seq', 'ghosts', 'condemned', 'condemnedlater')
+local counts = call('HMGET', K.counts, 'seq', 'ghosts', 'condemned', 'condemnedlater', 'aside')
 local seq = tonumber(counts[1]) or 0
 if maxQueued > 0 then
   limit = maxQueued - call('LLEN', K.ready) - call('LLEN', K.shelf) - call('ZCARD', K.backlog) - call('ZCARD', K.scheduled)
-    + (counts[2] or 0) - (counts[3] or 0) - (counts[4] or 0)
+    + (counts[2] or 0) - (counts[3] or 0) - (counts[4] or 0) - (counts[5] or 0)
 end
 local odd, fresh, listed, last, at, jobs = {}, 0, 0, #ARGV, rest, 0
 -- Made with room for all of them: a table that grows is hashed anew each time.

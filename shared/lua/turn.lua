@@ -8,10 +8,9 @@
 --                            -1 = take nothing and hand back what BLMOVE brought
 -- ARGV[3] concurrency  int   jobs that all workers together may hold; 0 = no limit
 -- ARGV[4] nonce        text  random, new for each call: the last part of the tokens given
--- ARGV[5] limitMs      int   ms, the time limit of an operation that ARGV[6] does not name
--- ARGV[6] limits       text  "op=ms op=ms"
--- ARGV[7] poison       int   redeliveries that a run may have
--- ARGV[8…] repeated, settles: how, id, note, body; the latter three as often as how says
+-- ARGV[5] limits       text  "op=ms op=ms": the operations that this worker can run, and their time limits
+-- ARGV[6] poison       int   redeliveries that a run may have
+-- ARGV[7…] repeated, settles: how, id, note, body; the latter three as often as how says
 --   how             "n token kind ttl started op extra": for the n settles after it; ttl in ms, the life of a terminal record; started
 --                   and op as the reply gave them, so that a common job is settled without taking its head apart; "0 -" = not known
 --   finish          note  "first,last" ms of the answer · body the result · extra "" or "size type": size bytes in a file,
@@ -31,6 +30,7 @@
 --   more  1 = the queue still has jobs; 2 = concurrency is reached; 3 = paused; 0 = empty
 --   started  ms, of all jobs of this reply
 --
+-- A job whose operation `limits` does not name is not given to this worker: it is set aside for one that does (lib/aside.lua).
 -- It is told slots and counts what is held itself, so that a repeated call cannot overfill (rule 2).
 -- Invariant: an id leaves held in the step that changes the state, so a crash on either side repeats a job and never
 -- loses one.
@@ -47,9 +47,10 @@ local function took(id, text, payload)
   room = room - 1
 end
 
+-- The time limit of an operation; nil = this worker does not know it.
 local function limit_of(op)
   local _, at = find(' ' .. limits, ' ' .. op .. '=', 1, true)
-  return at and string.match(limits, '^%d+', at) or limitMs
+  return at and string.match(limits, '^%d+', at)
 end
 
 -- What a job needs that is not common; made for the first of them.
@@ -57,7 +58,7 @@ local rare
 local function others()
   if not rare then
     --@use others
-    rare = { settle = settle, start = start, next_ids = next_ids, hand_back = hand_back, write_ends = write_ends }
+    rare = { settle = settle, start = start, asides = asides, next_ids = next_ids, hand_back = hand_back, write_ends = write_ends }
   end
   return rare
 end
@@ -113,7 +114,11 @@ end
 if #leaving > 0 then call('SREM', held, unpack(leaving)) end
 
 -- Take.
-local stopped = call('EXISTS', K.paused) == 1
+-- One look for both, as there mostly is neither.
+local stopped, aside = call('EXISTS', K.paused, K.asides) > 0, nil
+if stopped then
+  stopped, aside = call('EXISTS', K.paused) == 1, others().asides()
+end
 -- I2: what is taken, or may be brought by BLMOVE, has a lease from the start: a reaper looks at leases only, and so
 -- does the count of concurrency. NX: a beat renews, a take does not.
 if slots > 0 then call('ZADD', K.leases, 'NX', stamp, worker) end
@@ -145,9 +150,10 @@ local function start(id, more_ids)
   -- It begins with a digit and ends like the one before, which had no "|": common, and queued.
   if not (was and byte(was) <= 57 and find(was, tail, -#tail, true)) then
     local like, created, op = string.match(was or '', '^%d+( (%d+) ([^|]+))$')
-    if not like then return others().start(id, key, was, f[2], more_ids) end
+    local limit = like and limit_of(op)
+    if not limit then return others().start(id, key, was, f[2], more_ids) end
     tell_waits()
-    local deadline = text(now + limit_of(op))
+    local deadline = text(now + limit)
     tail, wait = like, now - created
     start_text = '|' .. stamp .. ' ' .. deadline .. ' 1 1' .. takes
     told_text = ' ' .. created .. ' ' .. op .. ' 1 0 0 ' .. deadline
@@ -168,9 +174,17 @@ end
 -- bounded: a run of dead entries must not hold Redis; the caller comes again because more = 1
 local looks, empty = slots + 500, false
 while room > 0 and not stopped and slots > 0 and looks > 0 do
-  local most = room
-  local ids = call('ZCARD', K.backlog) == 0 and (call('RPOP', K.ready, most) or {}) or others().next_ids()
-  for i, id in ipairs(ids) do start(id, i < #ids) end
+  local most, ids = room, nil
+  if aside and #aside == 0 then aside = nil end
+  if not aside and call('ZCARD', K.backlog) == 0 then
+    ids = call('RPOP', K.ready, most) or {}
+    for i, id in ipairs(ids) do start(id, i < #ids) end
+  else
+    local before, was_aside = head, nil
+    ids, was_aside = others().next_ids(aside or {})
+    if ids[1] then start(ids[1]) end
+    if was_aside then head = before end -- the queue's head is further on
+  end
   looks = looks - #ids
   empty = #ids < most and not rare -- nothing here has put an entry back
   if empty or #ids == 0 then break end
@@ -179,7 +193,7 @@ if #started > 0 then
   call('SADD', held, unpack(started))
   if head then call('HSET', K.counts, 'head', string.match(head, '^%d+')) end
 end
-if more == 0 and not empty and (call('LLEN', K.ready) > 0 or call('ZCARD', K.backlog) > 0) then more = 1 end
+if more == 0 and not empty and (aside and #aside > 0 or call('LLEN', K.ready) > 0 or call('ZCARD', K.backlog) > 0) then more = 1 end
 tell_waits()
 local entries = { stamp, finished[1] }
 for i = 1, #finished > 1 and #finished or 0, 32 do -- see lib/entry.lua; not more, for what strikes one of them writes the others anew

@@ -9,13 +9,14 @@ import { BLOCK_MS, together, within } from "./redis.ts";
 export const POISON = 3;
 
 const turnScript = script<
-  { worker: "text"; slots: "int"; concurrency: "int"; nonce: "text"; limitMs: "int"; limits: "text"; poison: "int" },
+  { worker: "text"; slots: "int"; concurrency: "int"; nonce: "text"; limits: "text"; poison: "int" },
   [odd: (number | string)[], jobs: string[], more: number, started: number]
->(
-  "turn",
-  { worker: "text", slots: "int", concurrency: "int", nonce: "text", limitMs: "int", limits: "text", poison: "int" },
-  ["how", "id", "note", "body"],
-);
+>("turn", { worker: "text", slots: "int", concurrency: "int", nonce: "text", limits: "text", poison: "int" }, [
+  "how",
+  "id",
+  "note",
+  "body",
+]);
 const beatScript = script<{ worker: "text" }, [now: number, ...cancels: string[]]>("beat", { worker: "text" });
 
 const extendScript = script<{ id: "text"; token: "text"; ms: "int" }, "ok" | "lost" | "gone">("extend", {
@@ -75,8 +76,8 @@ export const MORE = { empty: 0, jobs: 1, concurrency: 2, paused: 3 } as const;
 /** What a turn did: a verdict a settle, the jobs that it started, whether there are more (MORE). */
 export type Turned = { verdicts: Verdict[]; jobs: Taken[]; more: number };
 
-/** What a lane asks for in one turn. Limits in ms. */
-export type Ask = { slots: number; concurrency: number; limitMs: number; limits: string };
+/** What a lane asks for in one turn. `limits`: "op=ms op=ms", the operations that it knows; it is given no other. */
+export type Ask = { slots: number; concurrency: number; limits: string };
 
 export class Consumer {
   constructor(
@@ -150,14 +151,15 @@ export class Consumer {
     return extendScript(this.redis, root(service), { id, token, ms });
   }
 
-  /** What Redis says this worker holds: started ids, and how many wait to be started. */
-  async holding(service: ServiceName): Promise<{ held: Set<JobId>; waking: number }> {
+  /** What Redis says this worker holds: started ids, and how many wait to be started; and the operations that have jobs aside. */
+  async holding(service: ServiceName): Promise<{ held: Set<JobId>; waking: number; aside: string[] }> {
     const keys = keysOf(service);
-    const [ids, waking] = await Promise.all([
+    const [ids, waking, aside] = await Promise.all([
       this.redis.smembers(keys.held(this.worker)),
       this.redis.llen(keys.wake(this.worker)),
+      this.redis.smembers(keys.asides),
     ]);
-    return { held: new Set(ids as JobId[]), waking };
+    return { held: new Set(ids as JobId[]), waking, aside };
   }
 
   /** The token and state that the record has now. */

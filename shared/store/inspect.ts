@@ -37,6 +37,8 @@ export type Counts = {
   seq: number;
   head: number;
   workers: number;
+  /** by operation: queued jobs that were set aside, because a worker met them that did not know it; since when the first waits */
+  aside: Map<string, { jobs: number; since: number | undefined }>;
   /** running totals since the start, and mean:<operation> in ms */
   totals: Map<string, number>;
 };
@@ -58,8 +60,11 @@ export type WorkerInfo = {
   rssBytes: number;
   /** why large results cannot be written; absent = they can */
   results?: string;
-  /** by service: slots, jobs in hand, and why it is parked */
-  lanes: Record<string, { slots: number; busy: number; parked?: string; since?: number; runs?: RunInfo[] }>;
+  /** by service: slots, jobs in hand, why it is parked, and the operations that it can run (no list = a 4.0 worker: unknown) */
+  lanes: Record<
+    string,
+    { slots: number; busy: number; parked?: string; since?: number; runs?: RunInfo[]; operations?: string[] }
+  >;
 };
 
 /** The part of a record that a status answer needs; `result` is the stored text. */
@@ -254,6 +259,11 @@ export class Inspector {
     const flat = r[12] as unknown as string[];
     const totals = new Map<string, number>();
     for (let i = 0; i < flat.length; i += 2) totals.set(flat[i] as string, Number(flat[i + 1]));
+    const aside: Counts["aside"] = new Map();
+    const flatAside = r[13] as unknown as (string | number)[];
+    for (let i = 0; i < flatAside.length; i += 3) {
+      aside.set(String(flatAside[i]), { jobs: Number(flatAside[i + 1]), since: Number(flatAside[i + 2]) || undefined });
+    }
     const n = r as unknown as number[];
     return {
       now: Number(n[0]),
@@ -268,6 +278,7 @@ export class Inspector {
       seq: Number(n[9]),
       head: Number(n[10]),
       workers: Number(n[11]),
+      aside,
       totals,
     };
   }

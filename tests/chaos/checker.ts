@@ -26,6 +26,9 @@ end
 place('ready', redis.call('LRANGE', at .. 'ready', 0, -1))
 place('shelf', redis.call('LRANGE', at .. 'shelf', 0, -1))
 place('backlog', redis.call('ZRANGE', at .. 'backlog', 0, -1))
+for _, op in ipairs(redis.call('SMEMBERS', at .. 'asides')) do
+  place('aside ' .. op, redis.call('ZRANGE', at .. 'aside:' .. op, 0, -1))
+end
 place('scheduled', redis.call('ZRANGE', at .. 'scheduled', 0, -1))
 for _, part in ipairs(redis.call('ZRANGE', at .. 'condemned', 0, -1)) do
   place('condemned list ' .. part, redis.call('LRANGE', at .. 'condemned:l:' .. part, 0, -1))

@@ -6,7 +6,7 @@ import type { Settle } from "../../shared/store/consume.ts";
 import { overrunMs } from "../../shared/store/maintain.ts";
 import { reportProgress } from "../../shared/store/progress.ts";
 import { DAY, job, KEYS, SERVICE } from "../support/store.ts";
-import { type May, type Wire, WORKERS, type Worker, type World } from "./world.ts";
+import { type May, OPERATIONS, type Wire, WORKERS, type Worker, type World } from "./world.ts";
 
 export type Step = fc.AsyncCommand<object, World>;
 
@@ -28,7 +28,7 @@ const which = fc.nat(200);
 const who = fc.nat(WORKERS - 1);
 const at = <T>(list: T[], n: number): T | undefined => (list.length > 0 ? list[n % list.length] : undefined);
 const KINDS = ["finish", "fail", "retry", "redeliver", "return"] as const;
-const ASK = { concurrency: 0, limitMs: 60_000, limits: "" };
+const ASK = { concurrency: 0 };
 const TERMINAL = ["finished", "failed", "canceled"];
 
 const settleOf = (id: JobId, token: string, kind: Settle["kind"], delayMs: number): Settle => ({
@@ -49,12 +49,25 @@ async function held(world: World, { consumer }: Worker): Promise<Set<string>> {
   return new Set(await world.store.redis.client.smembers(KEYS.held(consumer.worker)));
 }
 
+const limitsOf = ({ limits }: Worker) => ({ limits });
+/** @throws when the worker was given a job whose operation it did not name */
+async function knows(world: World, { limits }: Worker, id: JobId): Promise<void> {
+  const { operation = "" } = (await world.store.inspector.record(id)) ?? {};
+  if (!limits.includes(`${operation}=`)) throw new Error(`${id} of ${operation} was given to a worker of ${limits}`);
+}
+
 const submit = fc
-  .tuple(wire, fc.constantFrom(undefined, 1, 5, 9), fc.boolean(), fc.option(fc.nat(4), { nil: undefined }))
-  .map(([how, priority, later, key]) =>
-    step(`submit ${how} pri ${priority} ${later ? "later" : ""} key ${key}`, async (world) => {
+  .tuple(
+    wire,
+    fc.constantFrom(undefined, 1, 5, 9),
+    fc.boolean(),
+    fc.option(fc.nat(4), { nil: undefined }),
+    fc.constantFrom(...OPERATIONS),
+  )
+  .map(([how, priority, later, key, operation]) =>
+    step(`submit ${operation} ${how} pri ${priority} ${later ? "later" : ""} key ${key}`, async (world) => {
       const wish = job({
-        ...{ priority, due: later ? Date.now() + 3_600_000 : undefined },
+        ...{ operation, priority, due: later ? Date.now() + 3_600_000 : undefined },
         ...(key === undefined ? {} : { idempotency: { key: `k${key}`, body: "b" } }),
       });
       const told = await world.send(how, () => world.producer.submit(wish));
@@ -79,11 +92,14 @@ const take = fc.tuple(wire, who, fc.integer({ min: -1, max: 4 }), fc.nat(3)).map
     const worker = world.workers[n] as Worker;
     const paused = (await world.store.redis.client.exists(KEYS.paused)) === 1;
     const before = await held(world, worker);
-    const told = await world.send(how, () => worker.consumer.turn(SERVICE, [], { ...ASK, slots, concurrency }));
+    const told = await world.send(how, () =>
+      worker.consumer.turn(SERVICE, [], { ...ASK, ...limitsOf(worker), slots, concurrency }),
+    );
     const after = await held(world, worker);
     const fresh = [...after].filter((id) => !before.has(id)) as JobId[];
     if (fresh.length > 0 && (paused || after.size > slots)) throw new Error(`took ${fresh.length} with slots ${slots}`);
     for (const id of fresh) {
+      await knows(world, worker, id);
       const { token } = await worker.consumer.token(SERVICE, id);
       world.tokens.push({ id, token, worker: n });
     }
@@ -112,7 +128,9 @@ const settle = fc
       const mine = [...worker.hand.values()].slice(0, kinds.length);
       const settles = mine.map((taken, i) => settleOf(taken.id, taken.token, kinds[i] as Settle["kind"], delay));
       const current = new Map(mine.map((taken) => [taken.id, world.last(taken.id)]));
-      const told = await world.send(how, () => worker.consumer.turn(SERVICE, settles, { ...ASK, slots }));
+      const told = await world.send(how, () =>
+        worker.consumer.turn(SERVICE, settles, { ...ASK, ...limitsOf(worker), slots }),
+      );
       if (told) {
         settles.forEach((s, i) => {
           const ours = current.get(s.id)?.state === "started" && current.get(s.id)?.token === s.token;
@@ -125,6 +143,7 @@ const settle = fc
         for (const taken of told.jobs) worker.hand.set(taken.id, taken);
       }
       for (const id of (await held(world, worker)) as Set<JobId>) {
+        await knows(world, worker, id);
         world.tokens.push({ id, token: (await worker.consumer.token(SERVICE, id)).token, worker: n });
       }
       return (id, was, is) => {
@@ -144,7 +163,11 @@ const late = fc.tuple(which, fc.constantFrom(...KINDS)).map(([n, kind]) =>
     const now = old && world.last(old.id);
     if (!old || (now?.state === "started" && now.token === old.token)) return undefined;
     const { consumer } = world.workers[old.worker] as Worker;
-    const { verdicts } = await consumer.turn(SERVICE, [settleOf(old.id, old.token, kind, 0)], { ...ASK, slots: 0 });
+    const { verdicts } = await consumer.turn(SERVICE, [settleOf(old.id, old.token, kind, 0)], {
+      ...ASK,
+      limits: "",
+      slots: 0,
+    });
     if (verdicts[0] === "ok" && now?.token !== old.token) throw new Error("I4: a stale token was told ok");
     return undefined; // I4: nothing may change
   }),
@@ -167,7 +190,7 @@ const reconcile = fc.tuple(wire, who).map(([how, n]) =>
       if (worker.hand.has(id)) continue;
       settles.push(settleOf(id, (await worker.consumer.token(SERVICE, id)).token, "return", 0));
     }
-    await world.send(how, () => worker.consumer.turn(SERVICE, settles, { ...ASK, slots: 0 }));
+    await world.send(how, () => worker.consumer.turn(SERVICE, settles, { ...ASK, limits: "", slots: 0 }));
     return (id, was, is) =>
       was.state === "started" && settles.some((s) => s.id === id) && ["queued", "canceled"].includes(is.state);
   }),

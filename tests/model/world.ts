@@ -17,11 +17,14 @@ import { DAY, LIMITS, SERVICE, type TestStore } from "../support/store.ts";
 export type Wire = "once" | "twice" | "lost";
 export class Lost extends Error {}
 
-export type Worker = { consumer: Consumer; hand: Map<JobId, Taken> };
+/** `limits`: the operations that it knows; the first lacks one. */
+export type Worker = { consumer: Consumer; hand: Map<JobId, Taken>; limits: string };
 /** Whether a command may change a record so. */
 export type May = (id: JobId, before: Look, after: Look) => boolean;
 
 export const WORKERS = 3;
+export const OPERATIONS = ["work", "rare"] as const;
+const LIMITS_OF = (index: number) => (index === 0 ? "work=60000" : "work=60000 rare=60000");
 let born = 0;
 
 export class World {
@@ -51,7 +54,7 @@ export class World {
     this.maintainer = new Maintainer(this.connection);
     this.batch = new Batches(this.connection, { ...LIMITS, batchTimeoutMs: 0 });
     this.checker = new Checker(store.redis.client, SERVICE, this.ledger, Math.random);
-    for (let i = 0; i < WORKERS; i++) this.workers.push(this.newWorker());
+    for (let i = 0; i < WORKERS; i++) this.workers.push(this.newWorker(i));
   }
 
   /** The same connection, whose scripts fare as `wire` says. */
@@ -72,8 +75,9 @@ export class World {
     });
   }
 
-  private newWorker(): Worker {
-    return { consumer: new Consumer(this.connection, `m${++born}` as WorkerId), hand: new Map() };
+  private newWorker(index: number): Worker {
+    const consumer = new Consumer(this.connection, `m${++born}` as WorkerId);
+    return { consumer, hand: new Map(), limits: LIMITS_OF(index) };
   }
 
   /** Runs what a process sends. @returns undefined when the reply was lost */
@@ -97,7 +101,7 @@ export class World {
   /** The worker's memory is gone, and its lease runs out. */
   async die(index: number): Promise<void> {
     await this.silence(index);
-    this.workers[index] = this.newWorker();
+    this.workers[index] = this.newWorker(index);
   }
 
   /** Its lease runs out, and it does not know. */
@@ -137,6 +141,9 @@ export class World {
       }
     }
     this.seen = now;
+    const aside = [...now.values()].filter(({ places }) => places.some((place) => place.startsWith("aside ")));
+    const counted = Number((await this.store.redis.client.hget(`lh:{${SERVICE}}:counts`, "aside")) ?? 0);
+    if (counted !== aside.length) throw new Error(`${counted} are counted aside, but there are ${aside.length}`);
     for (const state of ["queued", "scheduled", "started", "finished"] as const) {
       if (counts[state] !== (by[state] ?? 0)) {
         throw new Error(`counts says ${counts[state]} ${state}, but there are ${by[state] ?? 0}`);
@@ -151,7 +158,7 @@ export class World {
     await this.batch.tidy(SERVICE);
     await this.operator.carryOut(SERVICE, 1_000);
     for (let i = 0; i < WORKERS; i++) await this.die(i);
-    const worker = this.workers[0] as Worker;
+    const worker = this.workers[1] as Worker;
     const rules = { leaseMs: 30_000, ttlMs: DAY, once: [] };
     for (let round = 0; round < 20; round++) {
       const { now, workers } = await this.maintainer.leased(SERVICE);
@@ -160,7 +167,7 @@ export class World {
       for (const id of due) await client.zadd(`lh:{${SERVICE}}:scheduled`, "1", id);
       await this.maintainer.promote(SERVICE);
       await worker.consumer.beat(SERVICE);
-      const ask = { slots: 100, concurrency: 0, limitMs: 60_000, limits: "" };
+      const ask = { slots: 100, concurrency: 0, limits: worker.limits };
       const { jobs } = await worker.consumer.turn(SERVICE, [], ask);
       const done = jobs.map(({ id, token }) => ({ id, token, kind: "finish" as const, ttlMs: DAY, result: "1" }));
       await worker.consumer.turn(SERVICE, done, { ...ask, slots: 0 });
@@ -170,7 +177,7 @@ export class World {
       const state = this.seen.get(id)?.state ?? "";
       if (!["finished", "failed", "canceled"].includes(state)) throw new Error(`I8: ${id} is still ${state}`);
     }
-    const names = ["ready", "shelf", "backlog", "scheduled", "cancels", "condemned", "staged"];
+    const names = ["ready", "shelf", "backlog", "scheduled", "cancels", "condemned", "staged", "asides", "aside:rare"];
     const left = await Promise.all(names.map((name) => client.exists(`lh:{${SERVICE}}:${name}`)));
     const stray = names.filter((_, i) => left[i]);
     stray.push(...(await client.keys(`lh:{${SERVICE}}:wake:*`)), ...(await client.keys(`lh:{${SERVICE}}:held:*`)));

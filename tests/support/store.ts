@@ -21,7 +21,7 @@ import { startRedis, type TestRedis } from "./redis.ts";
 export const SERVICE = "work" as ServiceName;
 export const KEYS = keysOf(SERVICE);
 export const DAY = 86_400_000;
-export const ASK: Ask = { slots: 100, concurrency: 0, limitMs: 3_600_000, limits: "" };
+export const ASK: Ask = { slots: 100, concurrency: 0, limits: "work=3600000" };
 
 export class TestWorker extends Consumer {
   /** Takes what `slots` leave room for, beating first as a worker does. */

@@ -1,4 +1,5 @@
 --@use close
+--@use aside
 --@use head
 -- cancel: one job, as ../cancel.lua tells; the same words are its reply.
 -- Strikes an id from a sorted set, or from what an empty has taken of it.
@@ -31,7 +32,7 @@ local function cancel(id, ttl)
     call('PUBLISH', 'lh:cancels', id)
     return 'asked'
   end
-  if state == 'queued' and not strike(id, K.backlog, 'backlog', 'condemned') then
+  if state == 'queued' and not (strike(id, K.backlog, 'backlog', 'condemned') or strike_aside(id, h.op)) then
     close(id, rec, 'canceled', ttl, 'err', CANCELED, 'l', rec.tt or ttl)
     call('PERSIST', job)
     call('HINCRBY', K.counts, 'ghosts', 1)

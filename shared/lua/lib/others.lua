@@ -1,5 +1,6 @@
 --@use hand_back
 --@use close
+--@use aside
 -- others: what turn.lua does with jobs that are not common, in its words: worker, poison, leaving, head, took.
 
 -- Another try, later or at once. job: id, h, rev, pri, w.
@@ -83,10 +84,12 @@ local function start(id, key, was, payload, more_ids)
   if h.state ~= 'queued' then return drop(id) end
   local f = call('HMGET', key, 'pri', 'to', 'o', 'w', 'a', 'g', 'd', 'due', 'v')
   local pri = f[1] and tonumber(f[1])
+  local limit = limit_of(h.op)
+  if not limit then return set_aside(id, h.op, pri, h.n) end
   if pri and pri < 5 and (more_ids or call('LLEN', K.ready) > 0) then
     return to_backlog(id, pri, h.n) -- it stood in an empty list, and others came since
   end
-  local deadline = text(now + (f[2] or limit_of(h.op)))
+  local deadline = text(now + (f[2] or limit))
   local attempt = text((tonumber(f[5]) or 0) + 1)
   h.start = stamp .. ' ' .. deadline .. ' ' .. text(rev_of(h, f[9]) + 1) .. ' ' .. attempt .. takes
   h.state = 'started'
@@ -98,22 +101,50 @@ local function start(id, key, was, payload, more_ids)
   if not pri then head = h.n end
 end
 
--- The next id while the backlog has some: those above the default priority, ready, those below it.
+-- Operations of this worker that have jobs aside.
+local function asides()
+  local known = {}
+  for _, op in ipairs(slots > 0 and call('SMEMBERS', K.asides) or {}) do
+    if limit_of(op) then known[#known + 1] = op end
+  end
+  return known
+end
+
+-- The next id while the backlog or what stands aside has some: those above the default priority, ready, those below it; among
+-- those of one priority the oldest. Returns { id } or {}, and whether it stood aside.
+-- known: as asides() gave it; an operation that has no more is removed from it.
 local default = 35184372088832 -- the score at which priority 5 would begin: (9 - 5) * 2^43
-local function next_ids()
+local function next_ids(known)
   -- one of another priority that was pushed to an empty list stands at its end: put it in its place first
+  local tail, f
   while true do
-    local tail = call('LINDEX', K.ready, -1)
-    local f = tail and call('HMGET', K.job .. tail, 'h', 'pri')
+    tail = call('LINDEX', K.ready, -1)
+    f = tail and call('HMGET', K.job .. tail, 'h', 'pri')
     if not (f and f[2]) then break end
     call('RPOP', K.ready)
     local h = head_of(f[1])
     if h.state == 'queued' then to_backlog(tail, f[2], h.n) else drop(tail) end
   end
-  local first = call('ZRANGE', K.backlog, 0, 0, 'WITHSCORES')
-  if tonumber(first[2]) < default or call('LLEN', K.ready) == 0 then
-    call('ZREM', K.backlog, first[1])
-    return { first[1] }
+  local first, score = unpack(call('ZRANGE', K.backlog, 0, 0, 'WITHSCORES'))
+  if first and (tonumber(score) < default or not tail) then score = tonumber(score)
+  else
+    first = nil
+    score = tail and default + (head_of(f[1]).n or 0) or math.huge
   end
-  return { call('RPOP', K.ready) }
+  local at, id
+  for i = #known, 1, -1 do
+    local oldest = call('ZRANGE', K.aside .. known[i], 0, 0, 'WITHSCORES')
+    if not oldest[1] then table.remove(known, i)
+    elseif tonumber(oldest[2]) < score then at, id, score = i, oldest[1], tonumber(oldest[2]) end
+  end
+  if id then
+    strike_aside(id, known[at])
+    if call('EXISTS', K.aside .. known[at]) == 0 then table.remove(known, at) end
+    return { id }, true
+  end
+  if first then
+    call('ZREM', K.backlog, first)
+    return { first }
+  end
+  return tail and { call('RPOP', K.ready) } or {}
 end
