@@ -11,7 +11,7 @@
  */
 import type { LastHour } from "./board/history.ts";
 import type { Config } from "./config.ts";
-import type { ServiceState, Snapshot } from "./snapshot.ts";
+import { blockedText, type ServiceState, type Snapshot } from "./snapshot.ts";
 import { ago, jobs, percent, wait } from "./words.ts";
 
 export const RULES = ["oldest_wait", "no_worker", "parked", "failure_rate", "memory", "results_dir"] as const;
@@ -76,9 +76,13 @@ function ofService(state: ServiceState, hour: LastHour | undefined, settings: Al
         `${service}: ${oldest === undefined ? "no job waits" : `${waiting}, the oldest for ${ago(waitedMs)}`}.`,
     },
     {
-      ...{ ...base, rule: "no_worker", ...lasting(blocked, settings.noWorkerMs), since: oldest },
-      text: (heldMs) =>
-        `${service}: ${blocked ? `${waiting}, no worker has taken one for ${ago(heldMs)}` : standing.text}.`,
+      ...{ ...base, rule: "no_worker", ...lasting(blocked, settings.noWorkerMs) },
+      since: blocked && standing.since !== undefined ? standing.since : oldest,
+      text: (heldMs) => {
+        if (!blocked) return `${service}: ${standing.text}.`;
+        const { waiting, cure } = blockedText(state);
+        return `${service}: ${waiting}, no worker has taken one for ${ago(heldMs)}${cure}.`;
+      },
     },
     {
       ...{ ...base, rule: "parked", ...lasting(parked, settings.parkedMs), since: standing.since },

@@ -198,8 +198,10 @@ export function autoscale(snapshot: Snapshot, config: Config) {
   const services: Record<string, Need> = {};
   const all: Need = { queued: 0, started: 0, slots: 0, desired_workers: 0 };
   let waiting = 0;
-  for (const { service, counts, slots } of snapshot.services) {
+  for (const { service, known, counts, slots } of snapshot.services) {
     const { queued, started, scheduled, paused } = counts;
+    waiting += scheduled;
+    if (!known) continue; // no worker of this configuration would serve it
     const lane = registry.lane(service);
     const each = workerSlots.get(service) ?? workerSlots.get("*") ?? lane.slots;
     const wanted = ((paused ? 0 : queued) + started) / autoscaleTarget;
@@ -208,7 +210,6 @@ export function autoscale(snapshot: Snapshot, config: Config) {
     all.queued += queued;
     all.started += started;
     all.slots += slots;
-    waiting += scheduled;
     // one worker runs a lane for each service, so the neediest service decides
     all.desired_workers = Math.max(all.desired_workers, Math.ceil(most / each));
   }

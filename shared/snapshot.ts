@@ -11,12 +11,17 @@ import { jobs, wait } from "./words.ts";
 export type Standing = {
   word: "healthy" | "waiting" | "blocked" | "parked" | "paused" | "not deployed";
   text: string;
-  /** ms since 1970, of a parked one */
+  /** ms since 1970, of a parked one; and of a blocked one with `operations` */
   since?: number;
+  /** blocked only so far: operations that no worker can run, though workers serve the queue; and how many jobs of them wait */
+  operations?: string[];
+  jobs?: number;
 };
 
 export type ServiceState = {
   service: string;
+  /** whether SERVICES names it here; one that it does not name may still have jobs in Redis */
+  known: boolean;
   standing: Standing;
   counts: Counts;
   /** slots of all live workers, and how many are busy */
@@ -71,24 +76,29 @@ export class Snapshots {
   }
 
   private async read(): Promise<Snapshot> {
-    const [counts, workers, memory] = await Promise.all([
-      Promise.all([...this.registry.services.keys()].map((name) => this.inspector.counts(serviceName(name)))),
+    const registered = this.registry.services;
+    const [stored, workers, memory] = await Promise.all([
+      this.inspector.services(),
       this.inspector.workers(aliveMs(this.leaseMs)),
       this.inspector.memory(),
     ]);
-    const services = [...this.registry.services].map(([service, ops], i) => {
+    const names = [...registered.keys(), ...stored.filter((name) => !registered.has(name)).sort()];
+    const counts = await Promise.all(names.map((name) => this.inspector.counts(serviceName(name))));
+    const services = names.map((service, i) => {
+      const ops = registered.get(service) ?? [];
       const lanes = workers.flatMap((worker) =>
         worker.lanes[service] ? [{ worker, lane: worker.lanes[service] }] : [],
       );
       const taking = lanes.filter(({ worker }) => worker.state === "running");
       return {
         service,
+        known: registered.has(service),
         counts: counts[i] as Counts,
         slots: lanes.reduce((sum, { lane }) => sum + lane.slots, 0),
         busy: lanes.reduce((sum, { lane }) => sum + lane.busy, 0),
         standing: standing(
           counts[i] as Counts,
-          ops.some((op) => op.url),
+          { known: registered.has(service), deployed: ops.some((op) => op.url) },
           taking.map(({ lane }) => lane),
           lanes.length > 0 && taking.length === 0,
         ),
@@ -103,11 +113,13 @@ const minutes = (ms: number) => (ms < 90_000 ? `${Math.round(ms / 1000)} s` : `$
 
 function standing(
   counts: Counts,
-  deployed: boolean,
+  { known, deployed }: { known: boolean; deployed: boolean },
   lanes: WorkerInfo["lanes"][string][],
   draining: boolean,
 ): Standing {
-  const { queued, started } = counts;
+  const { queued, started, scheduled } = counts;
+  const later = known ? 0 : scheduled;
+  if (!known && queued + started + later === 0) return { word: "not deployed", text: "not deployed" };
   if (counts.paused) return { word: "paused", text: `paused (${jobs(queued)} ${wait(queued)})` };
   if (!deployed && queued + started === 0) return { word: "not deployed", text: "not deployed" };
   const parked = lanes.filter((lane) => lane.parked);
@@ -119,11 +131,39 @@ function standing(
       text: `parked (${parked[0]?.parked}; ${jobs(queued)} ${wait(queued)}, for ${minutes(Date.now() - since)})`,
     };
   }
-  if (lanes.length === 0 && queued > 0) {
-    return { word: "blocked", text: `blocked (${jobs(queued)}, no worker${draining ? ": draining" : ""})` };
+  if (lanes.length === 0 && queued + later > 0) {
+    const why = draining ? ": draining" : known ? "" : ", and SERVICES does not name this service";
+    return { word: "blocked", text: `blocked (${jobs(queued + later)}, no worker${why})` };
+  }
+  // A worker of protocol 4.0 lists no operations, and takes nothing that stands aside.
+  const unknown = [...counts.aside].filter(([op]) => !lanes.some((lane) => lane.operations?.includes(op)));
+  if (unknown.length > 0) {
+    const operations = unknown.map(([op]) => op).sort();
+    const n = unknown.reduce((sum, [, aside]) => sum + aside.jobs, 0);
+    const since = Math.min(...unknown.map(([, aside]) => aside.since ?? counts.now));
+    const text = `blocked (${jobs(n)}, no worker for ${operationsText(operations)})`;
+    return { word: "blocked", since, operations, jobs: n, text };
   }
   if (!counts.totals.get("submitted")) return { word: "waiting", text: "waiting (no jobs yet)" };
   return { word: "healthy", text: "healthy" };
+}
+
+/** At most five of them by name: SERVICES may have hundreds. */
+export function operationsText(names: string[]): string {
+  const more = names.length > 5 ? ` and ${names.length - 5} more` : "";
+  return `${names.length === 1 ? "the operation" : "the operations"} ${names.slice(0, 5).join(", ")}${more}`;
+}
+
+/** The jobs that a blocked service keeps waiting, and what cures it, as two parts of a sentence. */
+export function blockedText({ known, standing, counts }: ServiceState): { waiting: string; cure: string } {
+  const { operations, jobs: n = 0 } = standing;
+  if (operations) {
+    const waiting = `${jobs(n)} ${wait(n)} for ${operationsText(operations)}`;
+    return { waiting, cure: "; no running worker has that in its SERVICES" };
+  }
+  const all = counts.queued + (known ? 0 : counts.scheduled);
+  const cure = known ? "" : "; SERVICES does not name this service: name it for a worker again, or empty the queue";
+  return { waiting: `${jobs(all)} ${wait(all)}`, cure };
 }
 
 /** Mean duration of an operation, ms: measured, else of the service, else a guess of 5 s. */

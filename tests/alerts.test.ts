@@ -40,7 +40,14 @@ const figures: Figures = {
 function snapshotOf(f: Figures): { snapshot: Snapshot; hours: Record<string, LastHour> } {
   const counts = { now: NOW, queued: f.queued, oldest: f.queued > 0 ? NOW - f.waitedMs : undefined, paused: f.paused };
   const slots = f.word === "blocked" ? 0 : 4;
-  const state = { service: "s", standing: { word: f.word, text: `${f.word} (x)` }, counts, slots, busy: slots };
+  const state = {
+    service: "s",
+    known: true,
+    standing: { word: f.word, text: `${f.word} (x)` },
+    counts,
+    slots,
+    busy: slots,
+  };
   return {
     snapshot: {
       at: NOW,

@@ -223,3 +223,14 @@ test("a lane asks for one job behind BLMOVE, with its own concurrency and limits
   expect((await by.sent)[0]).toEqual({ slots: 1, concurrency: 3, limits: "work=9000" });
   by.answer(NOTHING);
 });
+
+test("what another worker set aside is taken at the next sweep, while this one waits in BLMOVE", async () => {
+  const by = slow();
+  const { lane } = await lanes.start("w1", {}, by.wait);
+  await by.sent;
+  const id = await s.submit();
+  expect(await s.worker("narrow").takeIds(1, { limits: "other=1000" })).toEqual([]);
+  expect((await s.counts()).aside.get("work")?.jobs).toBe(1);
+  await sweeps(lane, 2);
+  await state(id, "finished");
+});

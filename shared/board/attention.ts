@@ -1,6 +1,6 @@
 /** What needs an operator's eye, in words, the worst first. Pure: figures in, sentences out. */
 import { type AlertSettings, conditions, failedOf, nameOf, type Rule, unreachable } from "../alerts.ts";
-import type { ServiceState, Snapshot } from "../snapshot.ts";
+import { blockedText, type ServiceState, type Snapshot } from "../snapshot.ts";
 import type { Persistence } from "../store/view.ts";
 import { ago, jobs, percent, wait } from "../words.ts";
 import type { LastHour } from "./history.ts";
@@ -36,7 +36,9 @@ function ofService(state: ServiceState, hour: LastHour | undefined, held: Held):
   const say = (rank: 1 | 2, text: string, more: Partial<Attention> = { jobs: "queued" }) =>
     found.push({ rank, service, text: `${service}: ${text}`, ...more });
   if (standing.word === "blocked") {
-    say(2, `${jobs(queued)} ${wait(queued)} and no worker serves this queue${since}.`);
+    const waited = standing.since === undefined ? since : `, the oldest for ${ago(now - standing.since)}`;
+    const { waiting, cure } = blockedText(state);
+    say(2, `${waiting} and no worker serves ${standing.operations ? "them" : "this queue"}${waited}${cure}.`);
   } else if (standing.word === "parked") {
     say(2, `${unreachable(standing.text)}.`);
   } else if (standing.word === "paused" && queued > 0) {

@@ -5,7 +5,7 @@
 import type { Config } from "../config.ts";
 import { serviceName } from "../jobs.ts";
 import { redactJson, secretKeys } from "../redact.ts";
-import type { Snapshots } from "../snapshot.ts";
+import type { ServiceState, Snapshots } from "../snapshot.ts";
 import type { JobLine, Persistence, Viewer } from "../store/view.ts";
 import { VERSION } from "../version.ts";
 import { attention } from "./attention.ts";
@@ -92,8 +92,8 @@ export class Feed {
       at: snapshot.at,
       version: VERSION,
       attention: attention(snapshot, hours, slow.persistence, leaseMs, this.config.alerts),
-      services: snapshot.services.map(({ service, standing, counts, slots, busy }) => ({
-        ...{ service, standing, slots, busy },
+      services: snapshot.services.filter(shownInBoard).map(({ service, known, standing, counts, slots, busy }) => ({
+        ...{ service, known, standing, slots, busy },
         ...{ queued: counts.queued, scheduled: counts.scheduled, started: counts.started },
         ...{ finished: counts.finished, failed: counts.failed, canceled: counts.canceled },
         ...{ paused: counts.paused, oldest: counts.oldest ?? null, hour: hours[service] ?? null },
@@ -109,7 +109,8 @@ export class Feed {
 
   private async slowly(): Promise<Slow> {
     if (this.slow && this.slow.until > Date.now()) return this.slow;
-    const names = [...this.config.registry.services.keys()].map(serviceName);
+    const { services } = await this.snapshots.get();
+    const names = services.filter(shownInBoard).map(({ service }) => serviceName(service));
     const [lines, persistence] = await Promise.all([
       Promise.all(names.map((name) => this.viewer.newest(name, NEWEST))),
       this.viewer.persistence(),
@@ -124,6 +125,8 @@ export class Feed {
   }
 }
 
+/** A service that SERVICES does not name has a row as long as it has jobs that wait or run. */
+const shownInBoard = ({ known, standing }: ServiceState) => known || standing.word !== "not deployed";
 const changedAt = (line: JobLine) => line.ended ?? line.started ?? line.created;
 /** The state without its time, which always differs. */
 const bodyOf = (text: string) => text.slice(text.indexOf(",") + 1);

@@ -59,7 +59,8 @@ export function list(gateway: Gateway) {
   app.get("/jobs", async (c) => {
     allow(gateway, c, "read");
     const query = fit(QUERY, c.req.query(), "The query");
-    const known = [...config.registry.services.keys()];
+    // Redis may know more of them: a service that left SERVICES may still have jobs.
+    const known = [...new Set([...config.registry.services.keys(), ...(await inspector.services())])];
     const unknown = query.service?.find((name) => !known.includes(name));
     if (unknown !== undefined) {
       throw new Fault("unknown_service", `There is no service ${unknown}; there are ${known.join(", ")}.`);

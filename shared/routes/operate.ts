@@ -61,7 +61,7 @@ export function operate(gateway: Gateway) {
   const app = newApp();
   type C = Context<Env>;
 
-  const known = async () => new Set([...config.registry.services.keys(), ...(await operator.services())]);
+  const known = async () => new Set([...config.registry.services.keys(), ...(await inspector.services())]);
   const serviceIn = async (name: string): Promise<ServiceName> => {
     if (NAME.test(name) && (await known()).has(name)) return serviceName(name);
     const names = [...config.registry.services.keys()].join(", ");

@@ -283,6 +283,11 @@ export class Inspector {
     };
   }
 
+  /** Every service that Redis has heard of; the registry may not know some of them any more. */
+  services(): Promise<string[]> {
+    return this.ask(() => this.redis.smembers(GLOBAL.services));
+  }
+
   /** Workers whose last beat is younger than `maxAgeMs`. */
   async workers(maxAgeMs: number): Promise<WorkerInfo[]> {
     const all = await this.ask(() => this.redis.hgetall(GLOBAL.workers));

@@ -188,11 +188,6 @@ export class Operator {
     return lines.map((line) => JSON.parse(line) as AuditEntry);
   }
 
-  /** Services that the registry may not know any more. */
-  async services(): Promise<string[]> {
-    return this.ask(() => this.redis.smembers(GLOBAL.services));
-  }
-
   private async ask<T>(work: () => Promise<T>): Promise<T> {
     try {
       return await within(ANSWER_MS, work());

@@ -124,8 +124,8 @@ export const CLIENT_MUTANTS: Mutant[] = [
   {
     name: "batch: MAX_QUEUED does not count staged members",
     file: "shared/lua/stage.lua",
-    from: " + (tonumber(f[2]) or 0)\n  if waiting",
-    to: "\n  if waiting",
+    from: " + (tonumber(f[2]) or 0) +",
+    to: " +",
     ...by("batches-store", "MAX_QUEUED"),
   },
   {

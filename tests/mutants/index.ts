@@ -12,6 +12,7 @@ import { ANSWER_MUTANTS } from "./answers.ts";
 import { CALL_MUTANTS } from "./calls.ts";
 import { CLIENT_MUTANTS } from "./client.ts";
 import { ENDED_MUTANTS } from "./ended.ts";
+import { JOB_MUTANTS } from "./jobs.ts";
 import { MUTANTS, type Mutant } from "./list.ts";
 
 const ROOT = new URL("../..", import.meta.url).pathname;
@@ -92,6 +93,7 @@ const chosen = [
   ...CALL_MUTANTS,
   ...ACCESS_MUTANTS,
   ...ANSWER_MUTANTS,
+  ...JOB_MUTANTS,
 ].filter((mutant) => !values.only || mutant.name.includes(values.only));
 console.log(`mutants: ${chosen.length}`);
 const began = performance.now();

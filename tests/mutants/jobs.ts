@@ -1,0 +1,40 @@
+/** Ways to break what a job is given to, what a key stands for, and what a reader is shown. */
+import { by, type Mutant } from "./list.ts";
+
+export const JOB_MUTANTS: Mutant[] = [
+  {
+    name: "aside: a worker is given what it did not name",
+    file: "shared/lua/turn.lua",
+    from: "  return at and string.match(limits, '^%d+', at)\n",
+    to: "  return at and string.match(limits, '^%d+', at) or 3600000\n",
+    ...by("aside"),
+  },
+  {
+    name: "aside: nobody looks there again",
+    file: "shared/lua/turn.lua",
+    from: "call('EXISTS', K.paused, K.asides) > 0",
+    to: "call('EXISTS', K.paused) > 0",
+    ...by("aside"),
+  },
+  {
+    name: "aside: a blocked worker does not look there",
+    file: "shared/lane.ts",
+    from: "(waking > 0 || aside.some((name) => this.operations.includes(name)))",
+    to: "waking > 0",
+    ...by("lane-wait", "aside"),
+  },
+  {
+    name: "aside: the bulk action ends with the backlog",
+    file: "shared/lua/bulk-step.lua",
+    from: "if more == 0 and state == 'queued' and walk ~= '' then",
+    to: "if false then",
+    ...by("aside"),
+  },
+  {
+    name: "aside: an empty leaves it",
+    file: "shared/lua/empty.lua",
+    from: "  queued = queued + condemn(K.aside .. op, K.condemnedSet, 'ZCARD', op .. ':backlog', 'condemned')\n",
+    to: "",
+    ...by("aside"),
+  },
+];
