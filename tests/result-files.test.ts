@@ -141,7 +141,7 @@ test("files without a job go when they are older than any life, half-written one
 
 test("a deadline is moved for the attempt that holds the job, and no reaper overrules it before", async () => {
   const id = await s.submit();
-  const [taken] = await w.take(1, { limitMs: 1_000 });
+  const [taken] = await w.take(1, { limits: "work=1000" });
   await s.overrun(id, DAY);
   expect(await w.extend(SERVICE, id, "1.w2.other", DAY)).toBe("lost");
   expect(await w.extend(SERVICE, newJobId(SERVICE), taken!.token, DAY)).toBe("gone");
