@@ -25,6 +25,7 @@ import {
 import { guard } from "./shared/auth.ts";
 import { tellAway } from "./shared/away.ts";
 import { History } from "./shared/board/history.ts";
+import { forwardedOf } from "./shared/call-headers.ts";
 import { everywhere } from "./shared/clocks/index.ts";
 import { type Config, ConfigError, readConfig } from "./shared/config.ts";
 import { Fault } from "./shared/faults.ts";
@@ -46,7 +47,7 @@ import { register } from "./shared/store/presence.ts";
 import { Producer } from "./shared/store/produce.ts";
 import { checkRedis, connect, ready, UnfitRedis } from "./shared/store/redis.ts";
 import { Viewer } from "./shared/store/view.ts";
-import { fromHeaders, idempotencyOf, newJob, queryOptions, readBody } from "./shared/submit.ts";
+import { addForwarded, fromHeaders, idempotencyOf, newJob, queryOptions, readBody } from "./shared/submit.ts";
 
 /** ms that a gateway waits for its first connection before it listens: else who comes first would be told that Redis is away. */
 const FIRST_MS = 1_000;
@@ -66,7 +67,9 @@ async function submit(
     const body = await readBody(request, config.maxBodyBytes);
     const options = query && queryOptions(query);
     const job = newJob(config, op, parseJson(body, config.maxJsonDepth), options);
-    response = await accept(gateway, request, fromHeaders(job, request.headers, caller, body, options));
+    fromHeaders(job, request.headers, caller, body, options);
+    if (op.forwardHeaders.length > 0) addForwarded(job, forwardedOf(request.headers, op, config.apiKeys));
+    response = await accept(gateway, request, job);
   } catch (error) {
     response = faultAnswer(error, request.url, op.route);
   }

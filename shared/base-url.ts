@@ -21,8 +21,24 @@ export function readBaseUrl(text: string, example: string): { url: string } | { 
   if (given.includes("#"))
     return { mistake: `has a fragment, which no request carries: ${bare(given)}; leave out # and what follows` };
   const url = new URL(given);
+  try {
+    decodeURIComponent(url.username + url.password);
+  } catch {
+    return { mistake: `has a % in its user or password that begins no escape: ${bare(given)}; write it as %25` };
+  }
   const user = url.username || url.password ? `${url.username}:${url.password}@` : "";
   return { url: `${url.protocol}//${user}${url.host}${url.pathname.replace(/\/+$/, "")}${url.search}` };
+}
+
+/** Parts a URL's user and password from it. @returns the URL without them, and the header that stands for them */
+export function splitCredentials(base: string): { url: string; authorization?: string } {
+  const { username, password } = new URL(base);
+  if (!username && !password) return { url: base };
+  const bytes = new TextEncoder().encode(`${decodeURIComponent(username)}:${decodeURIComponent(password)}`);
+  return {
+    url: base.replace(/^(https?:\/\/)[^/?#]*@/, "$1"),
+    authorization: `Basic ${btoa(String.fromCharCode(...bytes))}`,
+  };
 }
 
 /** The URL of a path below a base that readBaseUrl made. A query of the base stands behind the path, and behind the path's own query. */

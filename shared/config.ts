@@ -7,7 +7,7 @@ import { z } from "zod";
 import "./issue-words.ts";
 import { isLoopback } from "./addresses.ts";
 import { apiKeys, oneKey } from "./api-keys.ts";
-import { readBaseUrl } from "./base-url.ts";
+import { readBaseUrl, splitCredentials } from "./base-url.ts";
 import {
   addresses,
   allowed,
@@ -124,6 +124,13 @@ export class ConfigError extends Error {
 /** The address of a built-in service: IFC5D_URL for ifc5d. */
 const variableOf = (service: string) => `${service.toUpperCase().replaceAll("-", "_")}_URL`;
 
+/** A user and a password in a service's address become a header: so both transports send them, and no sentence shows them. */
+function withoutCredentials(op: Operation): Operation {
+  if (!op.url) return op;
+  const { url, authorization } = splitCredentials(op.url);
+  return authorization ? { ...op, url, headers: { authorization, ...op.headers } } : op;
+}
+
 /** Addresses that others could reach without a key. Each variable is read by itself: another one may be wrong. */
 function exposed(given: Record<string, string>): string[] {
   const { API_KEYS, IFC_PIPELINE_API_KEY, DASHBOARD_PORT, HOST } = ENVIRONMENT.shape;
@@ -167,10 +174,11 @@ export function readConfig(env: Record<string, string | undefined>, { listens = 
   let operations: Operation[] = BUILT_IN.map((op) => {
     return { ...op, url: urls.get(op.service) };
   });
-  if (given.SERVICES) operations = withServicesFile(operations, given.SERVICES, mistakes);
+  const used = new Set<string>();
+  if (given.SERVICES) operations = withServicesFile(operations, given.SERVICES, { mistakes, env, used });
   let registry = new Registry([]);
   try {
-    registry = new Registry(operations);
+    registry = new Registry(operations.map(withoutCredentials));
   } catch (error) {
     mistakes.push(`SERVICES: ${(error as Error).message}`);
   }
@@ -254,6 +262,7 @@ export function readConfig(env: Record<string, string | undefined>, { listens = 
     mistyped: mistypedVariables(
       Object.keys(env).filter((name) => env[name]),
       [...VARIABLES, ...Object.keys(ALIASES), ...OF_COMPOSE],
+      used,
     ),
   };
 }

@@ -188,6 +188,8 @@ export type JobOptions = {
   /** the client asked for another time limit or life of the result: for display, the truth is in `to` and `tt` */
   timeout?: number;
   resultTtl?: number;
+  /** headers of the client that are passed on. Secrets, and always the last key: a search leaves out what follows (cards.lua) */
+  headers?: Record<string, string>;
 };
 
 /** One ended attempt. Times in ms since 1970. */

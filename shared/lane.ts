@@ -235,7 +235,7 @@ export class Lane {
           service: op.service,
           url: joinUrl(op.url, op.path),
           body: job.payload,
-          headers: headersOf(job, options, this.settings.gatewayUrl),
+          headers: headersOf(job, options, this.settings.gatewayUrl, op.headers),
           timeoutMs: options.timeout ?? op.timeoutMs,
           abort: run.abort,
           accepts: op.accepts,

@@ -4,10 +4,15 @@
  * Variables of the environment that look like one that is read, but are not. They may belong to another program, so this is a
  * warning, and only what is nearly the same counts.
  * @param known  names that are read
+ * @param used   names that a file refers to
  * @returns a sentence for each of them
  */
-export function mistypedVariables(names: Iterable<string>, known: readonly string[]): Map<string, string> {
-  const read = new Set(known);
+export function mistypedVariables(
+  names: Iterable<string>,
+  known: readonly string[],
+  used?: Iterable<string>,
+): Map<string, string> {
+  const read = new Set([...known, ...(used ?? [])]);
   const sentences = [...names].flatMap((name): [string, string][] => {
     if (read.has(name) || name.length < 4) return [];
     const upper = name.toUpperCase().replaceAll("-", "_");

@@ -95,6 +95,7 @@ const JobRecord = z
       backoff: z.number().optional(),
       result_ttl: z.number().optional(),
       callback_url: z.string().optional(),
+      headers: z.array(z.string()).describe("names of the client's headers that are passed on").optional(),
     }),
     traceparent: z.string().nullable(),
     tracestate: z.string().nullable(),

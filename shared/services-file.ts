@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { z } from "zod";
 import { pathMistake, readBaseUrl } from "./base-url.ts";
+import { MAX_FORWARDED, nameMistake, valueMistake } from "./call-headers.ts";
 import "./issue-words.ts";
 import { NAME } from "./jobs.ts";
 import { readJsonFile } from "./json-file.ts";
@@ -58,6 +59,30 @@ const jsonSchema = z.record(z.string(), z.unknown()).transform((schema, ctx) => 
   }
 });
 
+/** By name in lower case. No message shows a value: it may be a secret. */
+const callHeaders = z.record(z.string(), z.string({ error: "must be a text" })).transform((given, ctx) => {
+  const headers: Record<string, string> = {};
+  for (const [key, value] of Object.entries(given)) {
+    const name = key.trim().toLowerCase();
+    const mistake = nameMistake(name) ?? valueMistake(value) ?? (name in headers ? "stands twice" : undefined);
+    if (mistake) ctx.addIssue({ code: "custom", path: [key], message: mistake });
+    else headers[name] = value.trim();
+  }
+  return headers;
+});
+
+const forwardHeaders = z
+  .array(z.string())
+  .max(MAX_FORWARDED)
+  .transform((given, ctx) => {
+    const names = given.map((name) => name.trim().toLowerCase());
+    names.forEach((name, i) => {
+      const mistake = nameMistake(name) ?? (names.indexOf(name) < i ? "stands twice" : undefined);
+      if (mistake) ctx.addIssue({ code: "custom", path: [i], message: `${JSON.stringify(name)} ${mistake}` });
+    });
+    return names;
+  });
+
 const ENTRY = z.strictObject({
   service: z.string().regex(NAME, A_NAME).optional(),
   route: route.optional(),
@@ -75,11 +100,16 @@ const ENTRY = z.strictObject({
   result_ttl: duration().optional(),
   files: z.array(z.string()).optional(),
   accepts: z.array(z.string()).optional(),
+  headers: callHeaders.optional(),
+  forward_headers: forwardHeaders.optional(),
   schema: jsonSchema.optional(),
 });
 /** `$schema` is for editors, and not read. */
-const FILE_KEYS = ["operations", "$schema"];
+const FILE_KEYS = ["operations", "services", "$schema"];
 type Entry = z.output<typeof ENTRY>;
+/** What operations of one service share; an operation's own keys come before it. */
+const SHARED = ENTRY.pick({ url: true, headers: true, forward_headers: true });
+type Shared = z.output<typeof SHARED>;
 /** Keys of an operation in a SERVICES file. */
 export const ENTRY_KEYS = Object.keys(ENTRY.shape);
 
@@ -97,46 +127,111 @@ function readFile(name: string): ReturnType<typeof readJsonFile> {
   }
 }
 
-/** Operations of a SERVICES file laid over the built-in ones. Mistakes are added to `mistakes`. */
-export function withServicesFile(builtIn: Operation[], name: string, mistakes: string[]): Operation[] {
+/** Where the reading of a file leaves what it finds. */
+export type Findings = {
+  /** added to, a line each */
+  mistakes: string[];
+  /** variables of the environment, for `${NAME}` in a url or a header */
+  env: Record<string, string | undefined>;
+  /** added to: the names of those that were used */
+  used: Set<string>;
+};
+
+/** Operations of a SERVICES file laid over the built-in ones. */
+export function withServicesFile(builtIn: Operation[], name: string, findings: Findings): Operation[] {
+  const { mistakes } = findings;
   const read = readFile(name);
   if ("mistakes" in read) {
     for (const text of read.mistakes) mistakes.push(`SERVICES: ${name} ${text}`);
     return builtIn;
   }
-  const given = read.value;
-  const unknown = isObject(given) ? Object.keys(given).filter((key) => !FILE_KEYS.includes(key)) : [];
+  const given = isObject(read.value) ? read.value : {};
+  const unknown = Object.keys(given).filter((key) => !FILE_KEYS.includes(key));
   for (const key of unknown) mistakes.push(`SERVICES: ${unknownKey(key, FILE_KEYS)}`);
-  const operations = isObject(given) ? given.operations : undefined;
-  if (!isObject(operations)) {
-    if (unknown.length > 0) return builtIn;
-    mistakes.push(
-      `SERVICES: ${name} needs an object \`operations\`, as in {"operations": {"thumbnail": {"url": "http://127.0.0.1:9001"}}}`,
-    );
+  const { operations = given.services === undefined ? undefined : {}, services = {} } = given;
+  if (!isObject(operations) || !isObject(services)) {
+    const which = isObject(operations) ? "services" : "operations";
+    if (unknown.length === 0 || which === "services")
+      mistakes.push(
+        `SERVICES: ${name} needs an object \`${which}\`, as in {"operations": {"thumbnail": {"url": "http://127.0.0.1:9001"}}}`,
+      );
     return builtIn;
   }
+  const shared = new Map<string, Shared>();
+  for (const [service, raw] of Object.entries(services)) {
+    shared.set(
+      service,
+      check(`SERVICES.services.${service}`, SHARED, expanded(raw, `SERVICES.services.${service}`, findings), mistakes),
+    );
+  }
   const all = new Map(builtIn.map((op) => [op.name, op]));
+  const entries = new Map<string, Entry>();
   for (const [key, raw] of Object.entries(operations)) {
-    const say = (text: string, field = "") =>
-      mistakes.push(`SERVICES.operations.${key}${field && `.${field}`}: ${text}`);
-    if (!NAME.test(key)) say(A_NAME);
-    const checked = ENTRY.safeParse(raw);
-    for (const issue of checked.error?.issues ?? []) {
-      if (issue.code === "unrecognized_keys") for (const other of issue.keys) say(unknownKey(other, ENTRY_KEYS));
-      else mistakes.push(told(issue, `SERVICES.operations.${key}`));
-    }
-    const base = all.get(key);
-    if (!base && isObject(raw) && raw.url === undefined) say("is needed for a new operation", "url");
-    // The good fields of a bad entry count, so that nothing else is told to be missing because of it.
-    const op = merged(base, key, checked.data ?? goodFields(raw));
+    const place = `SERVICES.operations.${key}`;
+    if (!NAME.test(key)) mistakes.push(`${place}: ${A_NAME}`);
+    const entry = check(place, ENTRY, expanded(raw, place, findings), mistakes);
+    const op = merged(all.get(key), key, entry);
+    const hasUrl =
+      all.has(key) || (isObject(raw) && raw.url !== undefined) || shared.get(op.service)?.url !== undefined;
+    if (!hasUrl && isObject(raw)) mistakes.push(`${place}.url: is needed for a new operation`);
     // of what comes out: a name alone makes a route too
     if (RESERVED.has(op.route.split("/")[1] as string)) {
       const leftOut = isObject(raw) && raw.route === undefined ? " if left out" : "";
-      say(`is ${op.route}${leftOut}, one of the gateway's own routes; set another`, "route");
+      mistakes.push(`${place}.route: is ${op.route}${leftOut}, one of the gateway's own routes; set another`);
     }
     all.set(key, op);
+    entries.set(key, entry);
   }
-  return [...all.values()];
+  const running = new Set([...all.values()].map((op) => op.service));
+  for (const service of shared.keys()) {
+    if (!running.has(service))
+      mistakes.push(`SERVICES.services.${service}: no operation runs on it; there are ${[...running].join(", ")}`);
+  }
+  return [...all.values()].map((op) => withShared(op, shared.get(op.service), entries.get(op.name)));
+}
+
+/** What a service's operations share, beneath what an operation says itself. */
+function withShared(op: Operation, shared: Shared | undefined, own: Entry | undefined): Operation {
+  if (!shared) return op;
+  return {
+    ...op,
+    url: own?.url ?? shared.url ?? op.url,
+    headers: { ...shared.headers, ...op.headers },
+    forwardHeaders: own?.forward_headers ?? shared.forward_headers ?? op.forwardHeaders,
+  };
+}
+
+/** Reads an entry; its mistakes are added. Its good fields count all the same, so that nothing else is told to be missing because of it. */
+function check<S extends z.ZodRawShape>(place: string, schema: z.ZodObject<S>, raw: unknown, mistakes: string[]) {
+  const checked = schema.safeParse(raw);
+  for (const issue of checked.error?.issues ?? []) {
+    if (issue.code === "unrecognized_keys")
+      for (const key of issue.keys) mistakes.push(`${place}: ${unknownKey(key, Object.keys(schema.shape))}`);
+    else mistakes.push(told(issue, place));
+  }
+  return checked.data ?? (goodFields(raw, schema) as z.output<typeof schema>);
+}
+
+/** The entry with `${NAME}` in its url and headers replaced by the environment's value. */
+function expanded(raw: unknown, place: string, { mistakes, env, used }: Findings): unknown {
+  if (!isObject(raw)) return raw;
+  const replaced = (value: unknown, where: string): unknown => {
+    if (typeof value !== "string") return value;
+    return value.replace(/\$\{([^}]*)\}/g, (whole, variable: string) => {
+      used.add(variable);
+      const found = env[variable]?.trim();
+      if (found) return found;
+      mistakes.push(`${place}.${where}: the variable ${variable} is not set; set it, or leave ${whole} out`);
+      return "unset";
+    });
+  };
+  const entry = { ...raw };
+  if ("url" in raw) entry.url = replaced(raw.url, "url");
+  if (isObject(raw.headers))
+    entry.headers = Object.fromEntries(
+      Object.entries(raw.headers).map(([header, value]) => [header, replaced(value, `headers.${header}`)]),
+    );
+  return entry;
 }
 
 const isObject = (value: unknown): value is Record<string, unknown> =>
@@ -147,10 +242,11 @@ function unknownKey(key: string, known: string[]): string {
   return `there is no key ${JSON.stringify(key)}${near ? `, did you mean ${near}?` : `; there are ${known.join(", ")}`}`;
 }
 
-function goodFields(raw: unknown): Entry {
+function goodFields(raw: unknown, { shape }: z.ZodObject): unknown {
   if (!isObject(raw)) return {};
-  const read = Object.entries(ENTRY.shape).map(([field, schema]) => [field, schema.safeParse(raw[field]).data]);
-  return Object.fromEntries(read) as Entry;
+  return Object.fromEntries(
+    Object.entries(shape).map(([field, schema]) => [field, (schema as z.ZodType).safeParse(raw[field]).data]),
+  );
 }
 
 /** An entry laid over the operation of its name, or over the defaults. */
@@ -173,6 +269,8 @@ function merged(base: Operation | undefined, key: string, entry: Entry): Operati
     resultTtlMs: entry.result_ttl,
     files: entry.files,
     accepts: entry.accepts,
+    headers: entry.headers && { ...base?.headers, ...entry.headers },
+    forwardHeaders: entry.forward_headers,
   };
   const set = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
   const start = base ?? operation({ name: key, service: key, route: `/${key}`, path: `/${key}`, summary: key, schema });

@@ -38,6 +38,10 @@ export type Operation = {
   files: string[];
   /** content types of an answer that are kept as bytes; JSON always is checked and kept */
   accepts: string[];
+  /** sent with each call, by name in lower case; secrets */
+  headers: Record<string, string>;
+  /** headers of the client that are stored with the job and sent with each call, in lower case */
+  forwardHeaders: string[];
   schema: z.ZodType<Record<string, unknown>>;
 };
 
@@ -64,7 +68,7 @@ const DEFAULTS = {
 export function operation<const N extends string, S extends Operation["schema"]>(
   given: Pick<Operation, "service" | "route" | "path" | "summary"> & Partial<Operation> & { name: N; schema: S },
 ): Operation & { name: N; schema: S } {
-  return { ...DEFAULTS, accepts: [...DEFAULTS.accepts], files: [], ...given };
+  return { ...DEFAULTS, accepts: [...DEFAULTS.accepts], files: [], headers: {}, forwardHeaders: [], ...given };
 }
 
 // The old gateway (pydantic) took "true" for true and "0.01" for 0.01; its clients send such texts.

@@ -119,7 +119,7 @@ export function recordText(record: JobRecord, gateway: Estimates): string {
     ...(record.options.callback ? { deliveries: `/jobs/${id}/deliveries` } : {}),
     ...(isTerminal(record.state) ? {} : { cancel: `/jobs/${id}/cancel` }),
   };
-  const { trace, traceState, tags, ...options } = record.options;
+  const { trace, traceState, tags, headers, ...options } = record.options;
   const body = {
     job_id: id,
     operation: record.operation,
@@ -137,6 +137,7 @@ export function recordText(record: JobRecord, gateway: Estimates): string {
       ...(options.backoff !== undefined ? { backoff: options.backoff / 1_000 } : {}),
       ...(options.resultTtl !== undefined ? { result_ttl: options.resultTtl / 1_000 } : {}),
       ...(options.callback ? { callback_url: options.callback } : {}),
+      ...(headers ? { headers: Object.keys(headers) } : {}), // their values may be secrets
     },
     traceparent: trace ?? null,
     tracestate: traceState ?? null,

@@ -275,6 +275,12 @@ function optionsOf(settings: CallbackSettings, op: Operation, options: Options):
   };
 }
 
+/** Stores the headers that the operation passes on with a job. */
+export function addForwarded(job: NewJob, forwarded: Record<string, string> | undefined): NewJob {
+  if (forwarded) job.options = { ...job.options, headers: forwarded };
+  return job;
+}
+
 const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
 
 /** The trace of a request that its jobs carry on. */

@@ -10,8 +10,14 @@ function deadline(ms: number): string {
   return said[1];
 }
 
-/** @param gatewayUrl  where progress is told; undefined = nowhere */
-export function headersOf(job: Taken, options: JobOptions, gatewayUrl: string | undefined): Record<string, string> {
+/** @param gatewayUrl  where progress is told; undefined = nowhere
+ * @param fixed       headers of the operation */
+export function headersOf(
+  job: Taken,
+  options: JobOptions,
+  gatewayUrl: string | undefined,
+  fixed: Record<string, string> = {},
+): Record<string, string> {
   const headers: Record<string, string> = {
     "x-job-id": job.id,
     "x-job-attempt": String(job.attempt),
@@ -22,5 +28,8 @@ export function headersOf(job: Taken, options: JobOptions, gatewayUrl: string | 
   if (gatewayUrl) headers["x-progress-url"] = joinUrl(gatewayUrl, `/jobs/${job.id}/progress?t=${job.token}`);
   if (options.trace) headers.traceparent = options.trace;
   if (options.traceState) headers.tracestate = options.traceState;
+  // the operator's come before the client's, and neither replaces one of the above
+  for (const name in fixed) headers[name] ??= fixed[name] as string;
+  for (const name in options.headers) headers[name] ??= options.headers[name] as string;
   return headers;
 }

@@ -146,7 +146,7 @@ const LAYERS: [RegExp, string][] = [
   [/^shared\/(faults|addresses|ssrf|units|version|runtime|answer|nearest|base-url|json-file|issue-words)\.ts$/, "leaf"],
   [/^shared\/jobs\.ts$/, "jobs"],
   [/^shared\/keys\.ts$/, "keys"],
-  [/^shared\/services(-file)?\.ts$/, "services"],
+  [/^shared\/(services(-file)?|call-headers)\.ts$/, "services"],
   [/^shared\/(config(-fields)?|api-keys)\.ts$/, "config"],
   [/^shared\/script\.ts$/, "script"],
   [/^shared\/store\//, "store"],

@@ -72,7 +72,9 @@ export function relay(gateway: Gateway, api: Api) {
     answer(c: Context<Env>, caller: Caller): Promise<Response> {
       const url = new URL(c.req.url);
       url.pathname = url.pathname.slice("/api".length);
-      const { method, headers, body, signal } = c.req.raw;
+      const { method, body, signal } = c.req.raw;
+      const headers = new Headers(c.req.raw.headers);
+      headers.delete("cookie"); // the session is the dashboard's own: no operation may pass it on
       // Bun would read the whole body of a request that is copied, an upload of 2 GiB too: its stream is handed on
       const init = { method, headers, signal, ...(body ? { body, duplex: "half" } : {}) };
       return forward(c, caller, url.pathname, new Request(url, init as RequestInit));

@@ -6,7 +6,8 @@
 -- ARGV[2…] repeated: id
 --
 -- reply, one item a job: { s, op, c, t, e, due, pri, a, pg, v, b, o, err, n }, or nil: no such record, or q is not in it
--- q is looked for in the id, the error, the options and the payload up to 64 KiB: at most 100 × 64 KiB a call.
+-- q is looked for in the id, the error, the options and the payload up to 64 KiB: at most 100 × 64 KiB a call. Not in the headers
+-- that are passed on, the last of the options: they may be secrets, and a hit would tell them.
 local out = {}
 for i = rest, #ARGV do
   local job = K.job .. ARGV[i]
@@ -14,7 +15,7 @@ for i = rest, #ARGV do
   local h = head_of(f[1])
   local hit = h.state
   if hit and q ~= '' then
-    local text = ARGV[i] .. '\n' .. (f[9] or '') .. '\n' .. (f[8] or '')
+    local text = ARGV[i] .. '\n' .. (f[9] or '') .. '\n' .. string.gsub(f[8] or '', '"headers":.*$', '')
     if call('HSTRLEN', job, 'p') <= 65536 then text = text .. '\n' .. (call('HGET', job, 'p') or '') end
     hit = string.find(string.lower(text), q, 1, true)
   end

@@ -32,6 +32,7 @@ export function edge(app: Hono<Env>, gateway: Gateway): void {
           "Traceparent",
           "Tracestate",
           "X-API-Key",
+          ...new Set(config.registry.operations.flatMap((op) => op.forwardHeaders)),
         ],
         exposeHeaders: [
           "Accept-Ranges",

@@ -2,12 +2,14 @@
 import { accept, refuseWhenFull } from "../accept.ts";
 import { allow, type Gateway, jsonText, newApp, operationOf } from "../app.ts";
 import type { Caller } from "../auth.ts";
+import { forwardedOf } from "../call-headers.ts";
 import { Fault, type FieldFault } from "../faults.ts";
 import { parseJson } from "../json.ts";
 import { listPieces } from "../json-list.ts";
 import { Batches } from "../store/batches.ts";
 import type { NewJob } from "../store/produce.ts";
 import {
+  addForwarded,
   faultOf,
   fit,
   fromHeaders,
@@ -78,7 +80,10 @@ export function jobs(gateway: Gateway) {
       pieces = listPieces(body, limits);
     } else {
       const value = parseJson(body, depth);
-      if (!Array.isArray(value)) return accept(gateway, request, fromHeaders(jobOf(value), headers, caller, body));
+      if (!Array.isArray(value)) {
+        const job = fromHeaders(jobOf(value), headers, caller, body);
+        return accept(gateway, request, addForwarded(job, forwarding(headers)(job.operation)));
+      }
       pieces = [value];
     }
     const name = idempotencyOf(headers, caller, "batch", body); // now: the pieces overwrite the body
@@ -114,9 +119,19 @@ export function jobs(gateway: Gateway) {
     return newJob(config, op, payload, fit(OPTIONS, rest, "The options"), "payload");
   }
 
+  /** The headers that an operation passes on, read once each. */
+  function forwarding(headers: Headers): (operation: string) => Record<string, string> | undefined {
+    const known = new Map<string, Record<string, string> | undefined>();
+    return (name) => {
+      if (!known.has(name)) known.set(name, forwardedOf(headers, operationOf(gateway, name), config.apiKeys));
+      return known.get(name);
+    };
+  }
+
   /** @throws Fault with the faults of all items, each path beginning with the item's index */
   async function jobsOf(pieces: Iterable<unknown[]>, headers: Headers): Promise<NewJob[]> {
     const trace = traceOf(headers);
+    const forwarded = forwarding(headers);
     const made: NewJob[] = [];
     const errors: FieldFault[] = [];
     let first: Fault | undefined;
@@ -135,6 +150,7 @@ export function jobs(gateway: Gateway) {
             throw faultOf("too_large", [{ path: `${i}.payload`, message }]);
           }
           job.options = { ...job.options, ...trace };
+          addForwarded(job, forwarded(job.operation));
           made.push(job);
         } catch (error) {
           if (!(error instanceof Fault)) throw error;
