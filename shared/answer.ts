@@ -8,7 +8,14 @@ export const MAX_EXCERPT_CHARS = 200;
 
 /** "text/html; charset=utf-8" → "text/html" */
 export const essence = (type: string) => (type.split(";", 1)[0] as string).trim().toLowerCase();
-const isJson = (type: string) => type === "application/json" || /^application\/(?:[^/]+\+)?json$/.test(essence(type));
+/** "application/json, application/json", as some frameworks and proxies send it, says application/json. */
+export function oneType(type: string): string {
+  if (!type.includes(",")) return type;
+  const types = type.split(/,\s*(?=[\w.+-]+\/[\w.+-]+\s*(?:;|,|$))/);
+  return new Set(types.map(essence)).size === 1 ? (types[0] as string) : type;
+}
+const isJson = (type: string) =>
+  type === "application/json" || /^(?:(?:application|text)\/json|.+\/.+\+json)$/.test(essence(type));
 const accepted = new WeakMap<string[], string>();
 /** @param accepts  an operation's own list: its header is made once */
 export function acceptHeader(accepts: string[]): string {
@@ -30,11 +37,11 @@ export function keptAs(type: string, accepts: string[]): "json" | "bytes" | unde
   return given === "" ? "json" : undefined;
 }
 
-const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+/** A byte order mark is read over: JSON has none, and the text stands inside other JSON. */
+const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: false });
 
 /** Strict: UTF-8 without repair, one JSON value. The parsed value is dropped: the text is kept, digits and spaces included. */
 export function checkedJson(bytes: Uint8Array): { text: string } | { fault: string } {
-  if (bytes.byteLength === 0) return { fault: "with an empty body" };
   try {
     const text = utf8.decode(bytes);
     JSON.parse(text);

@@ -12,11 +12,12 @@ import {
   excerpt,
   keptAs,
   MAX_EXCERPT_CHARS,
+  oneType,
   parsedRetryAfter,
   short,
 } from "./answer.ts";
 import type { JobError, JobErrorCode } from "./faults.ts";
-import type { Head } from "./http1.ts";
+import { type Head, MAX_HEAD_BYTES } from "./http1.ts";
 import { post } from "./transport.ts";
 
 export type CallRequest = {
@@ -41,6 +42,9 @@ export type CallRequest = {
   freshConnection: boolean;
 };
 
+/** The bytes of a 2xx that is no result: it may be the answer of hours, so a failed job keeps them. `type` as the service gave it, "" = none */
+export type Kept = { bytes: Uint8Array; type: string };
+
 /** ms from the call to the headers and to the last byte of the answer */
 export type Timing = { firstByteMs: number; lastByteMs: number };
 
@@ -48,8 +52,8 @@ export type Outcome =
   /** `result` as received: text when it is JSON, else bytes. `type` "" = application/json */
   | { kind: "finished"; result: string | Uint8Array; type: string; timing: Timing }
   /** final, `error.code` "timeout" included: whether that one is retried is the worker's to say */
-  | { kind: "failed"; error: JobError }
-  | { kind: "retry"; error: JobError; retryAfterMs?: number }
+  | { kind: "failed"; error: JobError; kept?: Kept }
+  | { kind: "retry"; error: JobError; retryAfterMs?: number; kept?: Kept }
   /** closed before the headers were complete. It may have run: redelivered, not a spent attempt */
   | { kind: "reset"; error: JobError }
   /** surely not delivered: not an attempt, the lane parks */
@@ -63,13 +67,16 @@ const MAX_DETAIL_BYTES = 65_536;
 
 const fault = (code: JobErrorCode, message: string, retryable: boolean, status?: number): JobError =>
   status === undefined ? { code, message, retryable } : { code, message, http_status: status, retryable };
-const failed = (code: JobErrorCode, message: string, status?: number): Outcome => ({
+const failed = (code: JobErrorCode, message: string, status?: number, kept?: Kept): Outcome => ({
   kind: "failed",
   error: fault(code, message, false, status),
+  ...(kept && kept.bytes.byteLength > 0 ? { kept } : {}),
 });
 
 const LATE = new Error("the time limit passed");
 const UNWANTED = new Error("the rest is not wanted");
+
+const isOk = ({ status }: Head) => status >= 200 && status < 300;
 
 /** Makes the call. Never throws; on every outcome the answer's body is read to its end or its connection closed. */
 export async function call(request: CallRequest): Promise<Outcome> {
@@ -87,7 +94,11 @@ export async function call(request: CallRequest): Promise<Outcome> {
   try {
     request.headers["content-type"] = "application/json";
     request.headers.accept = acceptHeader(request.accepts);
-    const { bytes, complete } = await post({
+    const {
+      bytes,
+      complete,
+      fault: unread,
+    } = await post({
       url: request.url,
       body: request.body,
       headers: request.headers,
@@ -96,24 +107,32 @@ export async function call(request: CallRequest): Promise<Outcome> {
       onHead(came) {
         head = came;
         firstByteMs = since();
-        type = came.header("content-type") ?? "";
-        as = came.status >= 200 && came.status < 300 ? keptAs(type, request.accepts) : undefined;
-        return { cap: as ? request.maxResultBytes : MAX_DETAIL_BYTES, whole: as !== undefined };
+        type = oneType(came.header("content-type") ?? "");
+        const ok = isOk(came);
+        as = ok ? keptAs(type, request.accepts) : undefined;
+        return { cap: ok ? request.maxResultBytes : MAX_DETAIL_BYTES, whole: as !== undefined, raw: ok };
       },
     });
     readAll = complete;
     const answer = head as unknown as Head;
-    if (as === undefined) return aborted() ? { kind: "aborted" } : notKept(request, answer, type, bytes);
-    if (!complete) {
+    if (!isOk(answer)) return aborted() ? { kind: "aborted" } : notKept(request, answer, type, bytes);
+    if (as === undefined && !complete && aborted()) return { kind: "aborted" };
+    if (unread) return badAnswer(service, answer.status, `with ${unread.message}`, "", { bytes, type });
+    if (as !== undefined && !complete) {
       const message = `${service} answered more than ${request.maxResultBytes} bytes (MAX_RESULT_BYTES)`;
       return failed("result_too_large", message, answer.status);
     }
     const timing = { firstByteMs, lastByteMs: since() };
+    if (bytes.byteLength === 0 && !(as === "bytes" && type !== "")) {
+      if (complete) return { kind: "finished", result: "null", type: "", timing };
+      return cutShort(service, answer, new Error("no byte of its body came"), undefined);
+    }
+    if (as === undefined) return unwelcome(request, answer, { bytes, type });
     if (as === "bytes") {
       return { kind: "finished", result: bytes, type: type || "application/octet-stream", timing };
     }
     const json = checkedJson(bytes);
-    if ("fault" in json) return badAnswer(service, answer.status, json.fault, excerpt(bytes, type));
+    if ("fault" in json) return badAnswer(service, answer.status, json.fault, excerpt(bytes, type), { bytes, type });
     const plain = type === "" || type === "application/json" || essence(type) === "application/json";
     return { kind: "finished", result: json.text, type: plain ? "" : type, timing };
   } catch (error) {
@@ -121,9 +140,12 @@ export async function call(request: CallRequest): Promise<Outcome> {
     if (abort.reason === LATE)
       return failed("timeout", `${service} did not finish within ${request.timeoutMs} ms`, head?.status);
     if (!head) return noAnswer(request, error);
-    if (codeOf(error) === "ERR_ENCODING")
-      return badAnswer(service, head.status, `with ${(error as Error).message}`, "");
-    return cutShort(service, head, error);
+    const { partial } = error as { partial?: Uint8Array };
+    const kept = partial && isOk(head) ? { bytes: partial, type } : undefined;
+    // A chunk that cannot be read now never will be.
+    if (/^(?:HPE_|InvalidHTTP)/.test(codeOf(error)))
+      return badAnswer(service, head.status, `with a body that cannot be read (${codeOf(error)})`, "", kept);
+    return cutShort(service, head, error, kept);
   } finally {
     stopTimer();
     if (!readAll) abort.abort(UNWANTED); // closes the socket under a body that is not wanted
@@ -174,13 +196,17 @@ export function after(ms: number, run: () => void): () => void {
   return () => limits.delete(limit);
 }
 
-/** An answer that is no result: of another status than 2xx, or of a type that nobody asked for. */
+/** A 2xx of a type that nobody asked for. What is longer than MAX_RESULT_BYTES is not kept. */
+function unwelcome({ service, accepts, maxResultBytes }: CallRequest, { status }: Head, kept: Kept): Outcome {
+  const { bytes, type } = kept;
+  const what = `with ${essence(type)} instead of ${acceptHeader(accepts)} (accepts)`;
+  return badAnswer(service, status, what, excerpt(bytes, type), bytes.byteLength < maxResultBytes ? kept : undefined);
+}
+
+/** An answer of another status than 2xx. */
 function notKept(request: CallRequest, { status, header }: Head, type: string, bytes: Uint8Array): Outcome {
   const { service } = request;
-  if (status < 300) {
-    const what = status < 200 ? "" : `with ${essence(type)} instead of ${acceptHeader(request.accepts)}`;
-    return badAnswer(service, status, what, excerpt(bytes, type));
-  }
+  if (status < 300) return badAnswer(service, status, "", excerpt(bytes, type));
   const redirect = status < 400;
   const reason = redirect
     ? `a redirect to ${short(header("location") ?? "nowhere", MAX_EXCERPT_CHARS)}`
@@ -209,17 +235,17 @@ const isNoRoute = (status: number, reason: string) =>
 /** Where a call went, for people: no user, password or query. */
 const placeOf = (url: string) => new URL(url).origin + new URL(url).pathname;
 
-const badAnswer = (service: string, status: number, what: string, told: string): Outcome =>
-  failed("bad_answer", `${service} answered ${status} ${what}${told && `: ${told}`}`.trim(), status);
+const badAnswer = (service: string, status: number, what: string, told: string, kept?: Kept): Outcome =>
+  failed("bad_answer", `${service} answered ${status} ${what}${told && `: ${told}`}`.trim(), status, kept);
 
 /**
- * After the headers every failure to read is an answer cut short, also a chunk or a gzip stream that cannot be
- * decoded: the runtimes do not tell these apart (Bun ECONNRESET, ZlibError; Deno "error reading a body").
+ * A connection that ended inside the body. By fetch every other failure to read is one, too: the runtimes do not tell them apart
+ * (Deno says "error reading a body" of a chunk, "unexpected end of file" of a wrong gzip).
  * An answer with neither length nor chunks ends with its connection, so its cut shows only if it is JSON.
  */
-const cutShort = (service: string, { status }: Head, error: unknown): Outcome => {
+const cutShort = (service: string, { status }: Head, error: unknown, kept: Kept | undefined): Outcome => {
   const message = `${service} answered ${status}, but the answer ended before it was complete (${codeOf(error)})`;
-  return { kind: "retry", error: fault("cut_short", message, true, status) };
+  return { kind: "retry", error: fault("cut_short", message, true, status), ...(kept ? { kept } : {}) };
 };
 
 /** Bun: `code`, Node's names and some of its own. Deno: no code, hyper's words in the cause. */
@@ -252,7 +278,16 @@ function noAnswer({ service, url }: CallRequest, error: unknown): Outcome {
       error: fault("service_unreachable", `${service} cannot be reached${at}: ${reason}`, true),
     };
   }
-  if (NOT_HTTP.test(code)) return failed("bad_answer", `${service} answered something that is not HTTP (${reason})`);
+  if (NOT_HTTP.test(code)) {
+    const what = /OVERFLOW|TooLarge|too large/.test(code)
+      ? `with more than ${MAX_HEAD_BYTES / 1_024} KiB of headers`
+      : /UNEXPECTED_CONTENT_LENGTH|InvalidContentLength/.test(code)
+        ? "with two lengths that differ"
+        : "something that is not HTTP";
+    const { partial } = error as { partial?: Uint8Array };
+    const kept = partial && { bytes: partial, type: "application/octet-stream" };
+    return failed("bad_answer", `${service} answered ${what} (${reason})`, undefined, kept);
+  }
   if (UNSENDABLE.test(code)) return failed("bad_job", `the call to ${service} cannot be made: ${reason}`);
   return {
     kind: "reset",

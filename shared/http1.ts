@@ -10,8 +10,8 @@
  */
 import { Buffer } from "node:buffer"; // no global in Deno
 import { connect, type Socket } from "node:net";
-import { createGunzip, createInflate } from "node:zlib";
 import type { Abort } from "./abort.ts";
+import { type Decoder, decoderOf, isCut, transferFault, undecodable, withOneLength } from "./decode.ts";
 
 export type Head = {
   status: number;
@@ -21,17 +21,24 @@ export type Head = {
 /**
  * What is wanted of the decoded body. `whole`: all of it, or none when it is longer than `cap` bytes, and a cut rejects.
  * Otherwise at most `cap` bytes, and what came before a cut is better than nothing.
+ * `raw`: what cannot be decoded is wanted as it came.
  */
-export type Wanted = { cap: number; whole: boolean };
-/** `complete`: read to its end; otherwise the connection is no longer of use. */
-export type Body = { bytes: Uint8Array; complete: boolean };
+export type Wanted = { cap: number; whole: boolean; raw: boolean };
+/**
+ * `complete`: read to its end; otherwise the connection is no longer of use.
+ * `fault`: why the bytes are as they came and not decoded.
+ */
+export type Body = { bytes: Uint8Array; complete: boolean; fault?: Error | undefined };
 /** Who waits for an answer. */
 export type Exchange = {
   abort: Abort;
   /** called once, when status and headers are in */
   onHead(head: Head): Wanted;
   resolve(body: Body): void;
-  /** with the socket's error, `unsent` where no connection came about; abort's reason; llhttp's error (HPE_…); ECONNRESET */
+  /**
+   * with the socket's error, `unsent` where no connection came about; abort's reason; llhttp's error (HPE_…); ECONNRESET.
+   * `partial`: the bytes of the body that came before it
+   */
   reject(error: unknown): void;
 };
 
@@ -45,8 +52,8 @@ export const NOTHING = new Uint8Array(0);
  * and what stands between forgets a silent connection after some minutes. Under Bun, ten seconds without any answer end it.
  */
 const KEEPALIVE_MS = 60_000;
-/** of an answer's head */
-const MAX_HEAD_BYTES = 65_536;
+/** of an answer's head: frameworks that put a trace or a report into headers have sent 70 KB */
+export const MAX_HEAD_BYTES = 262_144;
 
 type Parser = {
   initialize(type: number, resource: object, maxHeaderBytes: number, lenient: number): void;
@@ -96,9 +103,18 @@ export class Connection {
   private reusable = false;
   /** closed by the other side */
   private theirs = false;
+  /** makes the decoder from the body's first bytes: no body at all is no encoded one */
+  private decode: ((first: Uint8Array) => Decoder) | undefined;
   private decoder: Decoder | undefined;
-  /** anything came for the decoder: no body at all is no encoded one */
-  private encoded = false;
+  /** what came for the decoder, as it came; undefined = more than is wanted */
+  private encoded: Uint8Array[] | undefined;
+  private encodedBytes = 0;
+  /** why the body is taken as it comes */
+  private fault: Error | undefined;
+  /** parts of a head that is not whole yet */
+  private early: Buffer[] = [];
+  /** the head has Content-Length twice, and is read anew when it is whole */
+  private rereads = false;
 
   /** @param home  where it waits for its next request; undefined = it serves one */
   constructor(
@@ -139,8 +155,10 @@ export class Connection {
     this.headers = [];
     this.wanted = undefined;
     this.parts = [];
-    this.size = 0;
-    this.interim = this.complete = this.reusable = this.encoded = false;
+    this.size = this.encodedBytes = 0;
+    this.interim = this.complete = this.reusable = this.rereads = false;
+    this.decode = this.fault = undefined;
+    if (this.early.length > 0) this.early = [];
     exchange.abort.onabort = () => this.fail(exchange.abort.reason);
     this.socket.write(request);
   }
@@ -164,8 +182,13 @@ export class Connection {
     }
     const before = this.parts.length;
     try {
-      const read = this.parser.execute(part);
-      if (typeof read !== "number") {
+      const read = this.rereads ? this.reread(part) : this.parser.execute(part);
+      if (typeof read === "number") {
+        if (!this.wanted && !this.rereads) this.early.push(part);
+      } else if (!this.wanted && !this.rereads && /_CONTENT_LENGTH$/.test(read.code)) {
+        const again = this.reread(part);
+        if (typeof again !== "number") this.fail(again);
+      } else {
         this.reusable = false;
         if (!this.complete) this.fail(read);
       }
@@ -175,6 +198,19 @@ export class Connection {
     // A million chunks of a byte each would be as many objects.
     if (this.parts.length > before + 8) this.parts.push(Buffer.concat(this.parts.splice(before)));
     if (this.complete) this.finish();
+  }
+
+  /** Reads a head anew that has its length twice. @returns as the parser does; 0 = the rest of the head is still to come */
+  private reread(part: Buffer): ReturnType<Parser["execute"]> {
+    this.rereads = true;
+    this.early.push(part);
+    const bytes = Buffer.concat(this.early);
+    const repaired = withOneLength(bytes);
+    if (!repaired && bytes.length <= MAX_HEAD_BYTES) return 0;
+    this.rereads = false;
+    this.headers = [];
+    this.parser.initialize(HTTPParser.RESPONSE, this, MAX_HEAD_BYTES, LENIENT);
+    return this.parser.execute(Buffer.from(repaired ?? bytes));
   }
 
   /** @param line  version, headers, method, url, status, message, upgrade, keepAlive */
@@ -192,40 +228,66 @@ export class Connection {
     this.reusable = keepAlive && status !== 101;
     const header = (name: string) => headerOf(headers, name);
     this.wanted = exchange.onHead({ status, header });
-    const { cap, whole } = this.wanted;
-    const encoding = header("content-encoding")?.trim().toLowerCase();
+    const { cap, whole, raw } = this.wanted;
+    if (this.early.length > 0) this.early = [];
+    const coding = header("transfer-encoding");
+    const refused = transferFault(coding);
+    if (refused) {
+      this.end()?.resolve({ bytes: NOTHING, complete: false, fault: refused });
+      this.socket.destroy();
+      return 0;
+    }
+    const decode = decoderOf(header("content-encoding"));
     const length = header("content-length");
-    if (encoding && encoding !== "identity") this.decode(encoding, whole);
+    if (decode instanceof Error) {
+      this.fault = decode;
+      if (!raw) this.cut(NOTHING); // a reason that nobody can read
+    } else if (decode) this.decode = decode;
     else if (length === null) return 0;
-    else if (header("transfer-encoding") !== null) this.reusable = false;
+    else if (coding !== null) this.reusable = false;
     else if (whole && Number(length) > cap) this.cut(NOTHING);
     return 0;
   }
 
-  private decode(encoding: string, whole: boolean): void {
-    const decoder = DECODERS.get(encoding)?.();
-    if (!decoder) {
-      const error = new Error(`Content-Encoding ${encoding.slice(0, 50)}, though none was asked for`);
-      if (whole) this.fail(Object.assign(error, { code: "ERR_ENCODING" }));
-      else this.cut(NOTHING); // a reason that nobody can read
-      return;
-    }
+  private decoding(first: Uint8Array): Decoder | undefined {
+    if (this.decoder || !this.decode) return this.decoder;
+    const decoder = this.decode(first);
     this.decoder = decoder;
-    decoder
+    this.encoded = [];
+    return decoder
       .on("data", (part: Buffer) => this.take(part))
       .on("drain", () => this.socket.resume())
-      .on("error", (error) => this.decoder === decoder && this.fail(error))
+      .on("error", (error) => this.decoder === decoder && this.undecodable(error))
       .on("end", () => this.decoder === decoder && this.deliver());
+  }
+
+  /** What was encoded wrongly is taken as it came: it may be the only answer of a call of hours. */
+  private undecodable(error: Error): void {
+    const { decoder, encoded, wanted } = this;
+    if (isCut(error) || !encoded || !wanted?.raw) {
+      this.fail(error);
+      return;
+    }
+    this.decode = this.decoder = undefined;
+    decoder?.destroy();
+    this.fault = undecodable(error);
+    this.parts = encoded;
+    this.size = encoded.reduce((sum, part) => sum + part.byteLength, 0);
+    this.socket.resume();
+    if (this.complete) this.deliver();
   }
 
   private onBody(part: Buffer): void {
     if (!this.exchange || this.complete) return;
-    if (!this.decoder) {
+    const decoder = this.decoding(part);
+    if (!decoder) {
       this.take(part);
       return;
     }
-    this.encoded = true;
-    if (!this.decoder.write(part)) this.socket.pause();
+    this.encoded?.push(part);
+    this.encodedBytes += part.byteLength;
+    if (this.encodedBytes > (this.wanted?.cap ?? 0)) this.encoded = undefined;
+    if (!decoder.write(part)) this.socket.pause();
   }
 
   private take(part: Buffer): void {
@@ -238,12 +300,13 @@ export class Connection {
 
   /** The message is here; what is encoded still has to be decoded. */
   private finish(): void {
-    if (this.decoder && this.encoded) this.decoder.end();
+    if (this.decoder) this.decoder.end();
     else this.deliver();
   }
 
   private deliver(): void {
     const bytes = this.bytes();
+    const { fault } = this;
     const exchange = this.end();
     if (!exchange) return;
     // A decoder may end before its message. An answer that came before its request was sent whole leaves the rest of it on the way.
@@ -252,7 +315,7 @@ export class Connection {
       if (this.first < 0) this.first = this.since;
       this.home.keep(this);
     } else this.socket.destroy();
-    exchange.resolve({ bytes, complete: true });
+    exchange.resolve({ bytes, complete: true, fault });
   }
 
   /** More is not wanted. */
@@ -285,10 +348,12 @@ export class Connection {
 
   private fail(error: unknown): void {
     const { wanted } = this;
-    const half = wanted && !wanted.whole ? { bytes: this.bytes(), complete: false } : undefined;
+    const bytes = wanted ? this.bytes() : Buffer.concat(this.early);
     const exchange = this.end();
     this.socket.destroy();
-    if (half) exchange?.resolve(half);
+    if (wanted && !wanted.whole) exchange?.resolve({ bytes, complete: false });
+    else if (bytes.length > 0 && error instanceof Error && !exchange?.abort.aborted)
+      exchange?.reject(Object.assign(error, { partial: bytes }));
     else exchange?.reject(error);
   }
 
@@ -310,21 +375,14 @@ export class Connection {
   }
 }
 
-type Decoder = ReturnType<typeof createGunzip>;
-/** None is asked for, as the way is short. A service that encodes anyway is understood; Deno's brotli would not notice a cut. */
-const DECODERS = new Map<string, () => Decoder>([
-  ["gzip", createGunzip],
-  ["x-gzip", createGunzip],
-  ["deflate", createInflate],
-]);
-
 /** @param headers  name, value, name, value, … as they came */
 function headerOf(headers: string[], name: string): string | null {
   let found: string | null = null;
   for (let i = 0; i < headers.length; i += 2) {
     const each = headers[i] as string;
     if (each.length !== name.length || each.toLowerCase() !== name) continue;
-    found = found === null ? (headers[i + 1] as string) : `${found}, ${headers[i + 1]}`;
+    const value = headers[i + 1] as string;
+    if (found !== value) found = found === null ? value : `${found}, ${value}`; // the same twice says it once
   }
   return found;
 }

@@ -7,6 +7,7 @@
 import { Buffer } from "node:buffer"; // no global in Deno
 import { setImmediate, setTimeout } from "node:timers";
 import type { Abort } from "./abort.ts";
+import { decoded } from "./decode.ts";
 import { available, type Body, Connection, type Exchange, type Home, NOTHING } from "./http1.ts";
 import { PROXIED } from "./runtime.ts";
 import { VERSION } from "./version.ts";
@@ -166,13 +167,15 @@ function sendAll(): void {
 /**
  * Bun's own cut of a silent call (300–360 s) is off, and `keepalive: false` gives a new socket; a header
  * `Connection: close` would not, it goes out on a pooled one.
+ * It decodes nothing either: what it cannot decode it would throw away (decode.ts).
  * Deno sends a POST again, untold, when a pooled socket closes under it: there every call has a new one.
  */
-type Runtime = RequestInit & { timeout?: false; client?: unknown };
+type Runtime = RequestInit & { timeout?: false; decompress?: false; client?: unknown };
 type DenoClient = { createHttpClient(options: { poolMaxIdlePerHost: number }): unknown };
 const deno = (globalThis as { Deno?: DenoClient }).Deno;
-const pooled: Runtime = deno ? { client: deno.createHttpClient({ poolMaxIdlePerHost: 0 }) } : { timeout: false };
-const fresh: Runtime = deno ? pooled : { timeout: false, keepalive: false };
+const bun: Runtime = { timeout: false, decompress: false };
+const pooled: Runtime = deno ? { client: deno.createHttpClient({ poolMaxIdlePerHost: 0 }) } : bun;
+const fresh: Runtime = deno ? pooled : { ...bun, keepalive: false };
 
 /** Plain fetch, not ofetch: 24 µs a call against 30–33, and ofetch turns a truncated or empty answer into a success. */
 async function fetched(request: Post): Promise<Body> {
@@ -188,7 +191,8 @@ async function fetched(request: Post): Promise<Body> {
     ...(request.fresh ? fresh : pooled),
   });
   const { headers } = response;
-  const { cap, whole } = request.onHead({ status: response.status, header: (name) => headers.get(name) });
+  const wanted = request.onHead({ status: response.status, header: (name) => headers.get(name) });
+  const { cap, whole } = wanted;
   // the length says nothing of a body that is decoded or chunked
   const told = !headers.has("content-encoding") && !headers.has("transfer-encoding");
   if (whole && told && Number(headers.get("content-length")) > cap) return { bytes: NOTHING, complete: false };
@@ -202,8 +206,11 @@ async function fetched(request: Post): Promise<Body> {
       if (size > cap) return { bytes: whole ? NOTHING : Buffer.concat(parts).subarray(0, cap), complete: false };
     }
   } catch (error) {
-    if (whole) throw error;
-    return { bytes: Buffer.concat(parts), complete: false };
+    const bytes = Buffer.concat(parts);
+    if (whole) throw bytes.length > 0 && !abort.aborted ? Object.assign(error as Error, { partial: bytes }) : error;
+    return { bytes, complete: false };
   }
-  return { bytes: Buffer.concat(parts), complete: true };
+  const bytes = Buffer.concat(parts);
+  if (deno || bytes.length === 0) return { bytes, complete: true }; // Deno has decoded it
+  return decoded(bytes, headers.get("content-encoding"), wanted);
 }

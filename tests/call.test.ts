@@ -52,16 +52,26 @@ underBoth(({ client, call }: Rows) => {
       }
     });
 
-    test("keeps an empty answer only of a type that accepts names", async () => {
+    test("an empty body is the result null, of a type that accepts names it is no bytes", async () => {
       const csv = await says(http(200, "", "Content-Type: text/csv"));
       const outcome = await call({ url: csv.url, accepts: ["text/csv"] });
       expect(outcome).toMatchObject({ kind: "finished", type: "text/csv" });
       expect(outcome.kind === "finished" && outcome.result.length).toBe(0);
+      const empty = [
+        "HTTP/1.1 204 No Content\r\n\r\n",
+        http(200, ""),
+        http(202, "", JSON_TYPE),
+        http(200, "", "Content-Type: text/html; charset=utf-8"), // Flask's `return "", 200`
+        `HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n`,
+      ];
+      for (const answer of empty) {
+        for (const accepts of [["application/json"], ["application/json", "image/png"]]) {
+          const { url } = await says(answer);
+          expect(await call({ url, accepts })).toMatchObject({ kind: "finished", result: "null", type: "" });
+        }
+      }
       const none = await says("HTTP/1.1 204 No Content\r\n\r\n");
-      expect(await call({ url: none.url, accepts: ["*/*"] })).toMatchObject({
-        kind: "finished",
-        type: "application/octet-stream",
-      });
+      expect(await call({ url: none.url, accepts: ["*/*"] })).toMatchObject({ kind: "finished", result: "null" });
     });
 
     test("takes chunks, gzip, an answer that ends with its connection, and early hints before it", async () => {
@@ -107,13 +117,8 @@ underBoth(({ client, call }: Rows) => {
       expect(messageOf(outcome).length).toBeLessThan(500);
     };
 
-    test("an empty body, and 204", async () => {
-      await bad(await says(http(200, "", JSON_TYPE)), "ifcconvert answered 200 with an empty body");
-      await bad(await says("HTTP/1.1 204 No Content\r\n\r\n"), "ifcconvert answered 204 with an empty body");
-    });
-
     test("broken JSON, also behind accepts */*", async () => {
-      for (const body of ['{"a": [1, 2', "{'a': 1}", "NaN", "{} {}", "\ufeff{}", "{} <html>", " "]) {
+      for (const body of ['{"a": [1, 2', "{'a': 1}", "NaN", "{} {}", "\ufeff", "{} <html>", " "]) {
         await bad(await says(http(200, body, JSON_TYPE)), "with broken JSON");
         await bad(await says(http(200, body, JSON_TYPE)), "with broken JSON", ["*/*"]);
       }
@@ -130,11 +135,12 @@ underBoth(({ client, call }: Rows) => {
 
     test("a page of HTML and other types, with a short excerpt", async () => {
       const page = `<!DOCTYPE html><script>evil()</script><h1>Sign in</h1>${"<p>x</p>".repeat(10_000)}`;
-      const told = /answered 200 with text\/html instead of application\/json: \(a page of HTML\) Sign in x x.*…$/;
+      const told =
+        /answered 200 with text\/html instead of application\/json \(accepts\): \(a page of HTML\) Sign in x x.*…$/;
       await bad(await says(http(200, page, "Content-Type: text/html")), told);
       await bad(
         await says(http(200, '{"a": 1}', "Content-Type: text/plain")),
-        'text/plain instead of application/json, image/*: {"a": 1}',
+        'text/plain instead of application/json, image/* (accepts): {"a": 1}',
         ["image/*"],
       );
       await bad(await says(http(200, "x", "Content-Type: images/png")), "images/png", ["image/*"]);
@@ -144,7 +150,7 @@ underBoth(({ client, call }: Rows) => {
       await bad(await serve((socket) => socket.end("hello, this is no HTTP\r\n\r\n")), "something that is not HTTP");
       await bad(
         await says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}1"),
-        "something that is not HTTP",
+        /two lengths that differ|not HTTP/,
       );
       await bad(
         await says("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"),

@@ -3,6 +3,13 @@ import { by, type Mutant } from "./list.ts";
 
 export const ANSWER_MUTANTS: Mutant[] = [
   {
+    name: "answers: the bytes of an unreadable 2xx are dropped",
+    file: "shared/call.ts",
+    from: "...(kept && kept.bytes.byteLength > 0 ? { kept } : {}),",
+    to: "",
+    ...by("call-odd", "its bytes are kept"),
+  },
+  {
     name: "result files: those without a job are never removed",
     file: "shared/result-file.ts",
     from: "if (alive.has(id)) continue;",
