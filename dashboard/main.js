@@ -1,17 +1,17 @@
 // The dashboard's entry: one state, one source of it, one page drawn from it. Timers and fetches live in lib/ only.
 import { render } from "preact";
 import { actions } from "./lib/actions.js";
+import { connect } from "./lib/connect.js";
 import { html } from "./lib/html.js";
 import { loader } from "./lib/load.js";
 import { parse } from "./lib/route.js";
-import { source } from "./lib/source.js";
 import { initial, makeStore } from "./lib/store.js";
 import { Shell } from "./parts/shell.js";
 
 const root = document.getElementById("app");
 root.replaceChildren();
 const store = makeStore(initial(), (state) => render(html`<${Shell} state=${state} />`, root));
-const { load, enter, refresh, follow } = loader(store);
+const { load, enter, refresh } = loader(store);
 
 let entered = false;
 /** Loads what the panel needs, once it is known that somebody is signed in. */
@@ -20,7 +20,7 @@ function arrive() {
   enter(store.get().route);
 }
 
-const feed = source({
+const feed = connect({
   live(live) {
     const { skew } = store.get();
     const first = !entered;
@@ -40,7 +40,7 @@ const feed = source({
   },
 });
 
-const act = actions(store, load, () => feed.start());
+const act = actions(store, load, () => feed.start(true));
 store.set({ do: act, route: parse(location.hash) });
 
 window.addEventListener("hashchange", () => {
@@ -59,10 +59,6 @@ window.addEventListener("hashchange", () => {
     field?.focus({ preventScroll: true });
     field?.setSelectionRange?.(-1, -1); // at its end
   });
-});
-document.addEventListener("visibilitychange", () => {
-  const { route } = store.get();
-  if (entered) follow(route.panel === "job" ? route.id : undefined);
 });
 
 let n = 0;

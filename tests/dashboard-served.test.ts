@@ -1,7 +1,7 @@
 /** What the dashboard serves: its own files and no others, and jobs with their secrets hidden. */
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import type { JobId } from "../shared/jobs.ts";
-import { KEYS, OWN, startBoard, type TestBoard } from "./support/board.ts";
+import { BASE, KEYS, OWN, startBoard, type TestBoard } from "./support/board.ts";
 
 let board: TestBoard;
 let ask: TestBoard["ask"];
@@ -42,7 +42,7 @@ test("files: only the dashboard's own and the named packages; compressed; versio
   }
   const page = await (await ask("/")).text();
   expect(page).not.toMatch(/<script(?![^>]* src=)|style=|https?:|\son\w+=/);
-  const paths = [...page.matchAll(/(?:href|src)="([^"]+)"/g)].map((m) => m[1] as string);
+  const paths = [...page.matchAll(/(?:href|src)="([^"]+)"/g)].map((m) => new URL(m[1] as string, `${BASE}/`).pathname);
   for (const path of [...paths, "/lib/html.js"]) {
     for (const [accept, coding] of [
       ["br, gzip", "br"],

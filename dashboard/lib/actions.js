@@ -43,7 +43,7 @@ export function actions(store, load, signedIn) {
     let seen = bulk;
     while (seen.status !== "done") {
       await pause(600);
-      seen = await get(`/api/jobs/bulk/${path(bulk.bulk_id)}`).catch(() => seen);
+      seen = await get(`api/jobs/bulk/${path(bulk.bulk_id)}`).catch(() => seen);
       put(seen);
     }
     again();
@@ -68,14 +68,15 @@ export function actions(store, load, signedIn) {
     close: () => set({ dialog: undefined }),
     async signIn(key) {
       try {
-        await post("/signin", { key });
+        await post("signin", { key });
         signedIn();
       } catch (error) {
         return error.message;
       }
     },
-    signOut: () => attempt(() => post("/signout")).then(() => location.reload()),
-    copy: (text, what) => attempt(() => copy(text), `${what} copied.`),
+    signOut: () => attempt(() => post("signout")).then(() => location.reload()),
+    /** @param told  a sentence, or its beginning: "The id is" */
+    copy: (text, told) => attempt(() => copy(text), told.endsWith(".") ? told : `${told} copied.`),
 
     range(range) {
       set({ range });
@@ -96,26 +97,26 @@ export function actions(store, load, signedIn) {
     more: () => load.more(),
     again,
 
-    requeue: (id) => attempt(() => post(`/api/jobs/${path(id)}/requeue`), "Queued again.").then(again),
+    requeue: (id) => attempt(() => post(`api/jobs/${path(id)}/requeue`), "Queued again.").then(again),
     cancel: (id) =>
       attempt(
-        () => post(`/api/jobs/${path(id)}/cancel`),
+        () => post(`api/jobs/${path(id)}/cancel`),
         (r) => (r.status === "canceling" ? "Its call is being closed." : "Canceled; it will not run."),
       ).then(again),
     remove: (id) =>
-      attempt(() => call("DELETE", `/api/jobs/${path(id)}`), "Deleted.").then((ok) => ok && act.go(to("jobs"))),
+      attempt(() => call("DELETE", `api/jobs/${path(id)}`), "Deleted.").then((ok) => ok && act.go(to("jobs"))),
     /** Counts what a bulk action would hit. @returns the count, or undefined */
     async countBulk(filter, action) {
-      let seen = await attempt(() => post("/api/jobs/bulk", { filter, action, dry_run: true }));
+      let seen = await attempt(() => post("api/jobs/bulk", { filter, action, dry_run: true }));
       while (seen && seen.status !== "done") {
         await pause(300);
         const id = seen.bulk_id;
-        seen = await attempt(() => get(`/api/jobs/bulk/${path(id)}`));
+        seen = await attempt(() => get(`api/jobs/bulk/${path(id)}`));
       }
       return seen?.matched;
     },
     async bulk(filter, action) {
-      const started = await attempt(() => post("/api/jobs/bulk", { filter, action }));
+      const started = await attempt(() => post("api/jobs/bulk", { filter, action }));
       if (!started) return;
       set({ picked: new Set() });
       watchBulk(started);
@@ -123,22 +124,22 @@ export function actions(store, load, signedIn) {
 
     pauseQueue: (service) =>
       attempt(
-        () => post(`/api/queues/${path(service)}/pause`),
+        () => post(`api/queues/${path(service)}/pause`),
         (r) => `${service} is paused; ${r.queued} wait.`,
       ),
     resumeQueue: (service) =>
       attempt(
-        () => post(`/api/queues/${path(service)}/resume`),
+        () => post(`api/queues/${path(service)}/resume`),
         (r) => `${service} goes on; ${r.queued} wait.`,
       ),
     emptyQueue: (service) =>
       attempt(
-        () => post(`/api/queues/${path(service)}/empty`),
+        () => post(`api/queues/${path(service)}/empty`),
         (r) => `${service} is emptied: ${r.emptied} canceled.`,
       ),
     orderWorker: (id, order) =>
       attempt(
-        () => post(`/api/workers/${path(id)}/${order}`),
+        () => post(`api/workers/${path(id)}/${order}`),
         order === "quiet" ? `Worker ${id} takes nothing more.` : `Worker ${id} ends when its calls have ended.`,
       ),
 
@@ -152,7 +153,7 @@ export function actions(store, load, signedIn) {
     /** @param body text of {operation, payload, of, options}. @returns faults by field, or undefined when accepted */
     async submit(body) {
       try {
-        const { job_id } = await post("/submit", body);
+        const { job_id } = await post("submit", body);
         set({ draft: undefined });
         note("Accepted.", "done", toJob(job_id));
         act.go(toJob(job_id));
@@ -174,7 +175,7 @@ export function actions(store, load, signedIn) {
           });
         put({ share: 0 });
         try {
-          const { file_path } = await upload(`/api/upload/${typeOf(file.name)}`, file, (share) => put({ share }));
+          const { file_path } = await upload(`api/upload/${typeOf(file.name)}`, file, (share) => put({ share }));
           put({ share: 1, path: file_path });
           load.files();
         } catch (error) {
@@ -184,8 +185,8 @@ export function actions(store, load, signedIn) {
     },
     forgetUpload: (id) => set({ uploads: state().uploads.filter((one) => one.id !== id) }),
     async download(file) {
-      const made = await attempt(() => post("/api/create_download_link", { file_path: file }));
-      if (made) location.assign(`/api/download/${path(made.download_token ?? made.token)}`);
+      const made = await attempt(() => post("api/create_download_link", { file_path: file }));
+      if (made) location.assign(`api/download/${path(made.download_token ?? made.token)}`);
     },
   };
   return act;

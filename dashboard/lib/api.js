@@ -43,7 +43,7 @@ async function read(answer) {
 
 /**
  * Asks, and reads the JSON of the answer.
- * @param path  of the dashboard; the gateway's own routes lie under /api
+ * @param path  relative to the page, which may lie at any path of its host; the gateway's own routes lie under api/
  * @throws Refused, or TypeError when nothing answers
  */
 export async function call(method, path, body, headers = {}) {

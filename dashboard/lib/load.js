@@ -1,5 +1,6 @@
 // What a panel needs is loaded when it is entered, and again while it is looked at.
 import { get, query, Refused } from "./api.js";
+import { ageFilter } from "./route.js";
 
 /** The list's answer, whatever the page asked for. */
 const PAGE = 50;
@@ -29,13 +30,13 @@ export function loader(store, note) {
     state: status,
     tag,
     q,
-    older_than: older,
+    ...ageFilter(older),
   });
   const load = {
     chart() {
       const { range, chartService, charts } = state();
       const name = `${range} ${chartService}`;
-      return get(`/history.json${query({ range, service: chartService })}`).then(
+      return get(`history.json${query({ range, service: chartService })}`).then(
         (chart) => set({ charts: { ...charts, [name]: chart } }),
         () => {}, // the figures stand beside it; the link says what is wrong
       );
@@ -48,7 +49,7 @@ export function loader(store, note) {
       const key = JSON.stringify(fields);
       if (list?.key !== key) set({ list: { key, jobs: undefined }, picked: new Set() });
       return into("list", async () => {
-        const page = await get(`/api/jobs${query({ ...fields, limit: PAGE })}`);
+        const page = await get(`api/jobs${query({ ...fields, limit: PAGE })}`);
         return { key, ...pageOf(page), pages: 1 };
       });
     },
@@ -58,7 +59,7 @@ export function loader(store, note) {
       set({ list: { ...list, adding: true } });
       return into("list", async () => {
         const page = pageOf(
-          await get(`/api/jobs${query({ ...filterOf(route.query), limit: PAGE, cursor: list.cursor })}`),
+          await get(`api/jobs${query({ ...filterOf(route.query), limit: PAGE, cursor: list.cursor })}`),
         );
         const known = new Set(list.jobs.map((job) => job.job_id));
         const jobs = [...list.jobs, ...page.jobs.filter((job) => !known.has(job.job_id))]; // a job may have moved on
@@ -68,7 +69,7 @@ export function loader(store, note) {
     job(id) {
       if (state().job?.id !== id) set({ job: { id }, batch: undefined });
       return into("job", async () => {
-        const record = await get(`/api/jobs/${encodeURIComponent(id)}`);
+        const record = await get(`api/jobs/${encodeURIComponent(id)}`);
         if (record.batch_id && state().batch?.batch_id !== record.batch_id) load.batch(record.batch_id);
         const { job } = state();
         if (record.options.callback_url) load.deliveries(id);
@@ -77,15 +78,24 @@ export function loader(store, note) {
     },
     /** The tries of a job's callback; without them the job is still worth showing. */
     async deliveries(id) {
-      const deliveries = await get(`/api/jobs/${encodeURIComponent(id)}/deliveries`).catch(() => undefined);
+      const deliveries = await get(`api/jobs/${encodeURIComponent(id)}/deliveries`).catch(() => undefined);
       const { job } = state();
       if (deliveries && job?.id === id) set({ job: { ...job, deliveries } });
     },
-    batch: (id) => into("batch", () => get(`/api/batches/${encodeURIComponent(id)}?ids`)),
-    files: () => into("files", () => get("/api/list_directories")),
-    alerts: () => into("alerts", () => get("/api/alerts")),
-    audit: () => into("audit", () => get("/api/audit?limit=100")),
-    operations: () => (state().operations?.operations ? undefined : into("operations", () => get("/operations.json"))),
+    /** How far a running job is; its whole record again when its state has changed. */
+    async progress(id) {
+      const seen = await get(`api/jobs/${encodeURIComponent(id)}/status`).catch(() => undefined);
+      const { job } = state();
+      if (!seen || job?.id !== id || !job.record) return;
+      if (seen.status !== job.record.status) return load.job(id);
+      const { progress, message, eta_s, position } = seen;
+      set({ job: { ...job, record: { ...job.record, progress, message, eta_s, position } } });
+    },
+    batch: (id) => into("batch", () => get(`api/batches/${encodeURIComponent(id)}?ids`)),
+    files: () => into("files", () => get("api/list_directories")),
+    alerts: () => into("alerts", () => get("api/alerts")),
+    audit: () => into("audit", () => get("api/audit?limit=100")),
+    operations: () => (state().operations?.operations ? undefined : into("operations", () => get("operations.json"))),
   };
 
   /** One answer of GET /jobs as the list shows it. */
@@ -94,38 +104,12 @@ export function loader(store, note) {
     return { jobs, cursor: next, scanned, reached, fault: undefined };
   }
 
-  let events;
-  /** Follows one job: its progress as it comes, its record when its state changes. */
-  function follow(id) {
-    events?.close();
-    events = undefined;
-    if (!id || document.hidden) return;
-    const own = new EventSource(`/api/jobs/${encodeURIComponent(id)}/events`);
-    events = own;
-    let status;
-    own.addEventListener("message", (event) => {
-      if (events !== own) return;
-      const seen = JSON.parse(event.data);
-      const { job } = state();
-      if (job?.id === id && job.record) {
-        const { progress, message, eta_s, position } = seen;
-        set({ job: { ...job, record: { ...job.record, progress, message, eta_s, position } } });
-      }
-      if (status !== undefined && seen.status !== status) load.job(id);
-      status = seen.status;
-    });
-    own.addEventListener("error", () => {
-      if (own.readyState === EventSource.CLOSED && events === own) events = undefined;
-    });
-  }
-
   const running = (job) => job?.record && !["finished", "failed", "canceled"].includes(job.record.status);
   /** What a panel needs at first. */
   function enter(route) {
-    follow(undefined);
     if (route.panel === "overview") load.chart();
     if (route.panel === "jobs") load.jobs();
-    if (route.panel === "job") load.job(route.id).then(() => running(state().job) && follow(route.id));
+    if (route.panel === "job") load.job(route.id);
     if (route.panel === "files" || route.panel === "submit") load.files();
     if (route.panel === "submit" || route.panel === "job") load.operations();
     if (route.panel === "alerts") {
@@ -140,9 +124,10 @@ export function loader(store, note) {
     if (link === "signed out") return;
     if (route.panel === "overview" && n % (range === "1h" ? 6 : 30) === 0) load.chart();
     if (route.panel === "jobs" && n % 4 === 0) load.jobs(true);
-    if (route.panel === "job" && running(job) && n % (events ? 15 : 2) === 0) load.job(route.id);
+    // No stream of its own: a browser has six connections, and a stream would hold one in each window.
+    if (route.panel === "job" && running(job)) n % 15 === 0 ? load.job(route.id) : load.progress(route.id);
     if (route.panel === "alerts" && n % 5 === 0) load.alerts();
   }
 
-  return { load, enter, refresh, follow: (id) => follow(running(state().job) ? id : undefined), note };
+  return { load, enter, refresh, note };
 }

@@ -4,10 +4,19 @@
 export function parse(hash) {
   const [path = "", search = ""] = hash.replace(/^#\/?/, "").split("?");
   const [name = "", ...rest] = path.split("/");
-  const id = rest.length > 0 ? decodeURIComponent(rest.join("/")) : undefined;
+  const id = rest.length > 0 ? decoded(rest.join("/")) : undefined;
   const query = Object.fromEntries(new URLSearchParams(search));
   const panel = name === "" ? "overview" : name === "jobs" && id ? "job" : name;
   return { panel, id, query };
+}
+
+/** An id of an address; one that is no text (`%E0`) stays as it is, and is then found nowhere. */
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
 /** The address of a panel. @param fields  what is set goes into the query */
@@ -16,3 +25,7 @@ export function to(path, fields = {}) {
   return `#/${path}${set.length ? `?${new URLSearchParams(set)}` : ""}`;
 }
 export const toJob = (id) => `#/jobs/${encodeURIComponent(id)}`;
+
+/** An age of the address as fields of the API: "1h" = older than that, "-1h" = within it. */
+export const ageFilter = (age) =>
+  !age ? {} : age.startsWith("-") ? { newer_than: age.slice(1) } : { older_than: age };

@@ -33,6 +33,14 @@ function curl(record, operations) {
   ].join(" \\\n  ");
 }
 
+/** What stands in a payload where a value is hidden (REDACT_KEYS). */
+const HIDDEN = "•••";
+function copyCurl(state, record) {
+  const isWhole = !JSON.stringify(record.payload).includes(`"${HIDDEN}"`);
+  const missing = `The command is copied, but it lacks hidden values: write the real ones in place of ${HIDDEN}.`;
+  state.do.copy(curl(record, state.operations), isWhole ? "The command is" : missing);
+}
+
 function Actions({ state, record }) {
   const { you } = state;
   const id = record.job_id;
@@ -61,7 +69,7 @@ function Actions({ state, record }) {
     ${failed && html`<${Act} you=${you} kind="main" onClick=${() => state.do.requeue(id)}>Queue again</${Act}>`}
     ${!over(record) && html`<${Act} you=${you} kind="danger" disabled=${Boolean(record.cancel_requested_at)} onClick=${cancel}>${record.cancel_requested_at ? "Canceling …" : "Cancel"}</${Act}>`}
     <${Act} you=${you} onClick=${() => state.do.editJob(record)}>Edit and run again</${Act}>
-    <button type="button" onClick=${() => state.do.copy(curl(record, state.operations), "The command is")}>Copy as curl</button>
+    <button type="button" onClick=${() => copyCurl(state, record)}>Copy as curl</button>
     ${over(record) && html`<${Act} you=${you} kind="danger" onClick=${remove}>Delete</${Act}>`}
   </div>`;
 }
@@ -162,7 +170,7 @@ function Facts({ state, record }) {
 
 function Result({ state, record }) {
   const { result } = record;
-  const href = `/api/jobs/${encodeURIComponent(record.job_id)}/result`;
+  const href = `api/jobs/${encodeURIComponent(record.job_id)}/result`;
   const isStub = result && typeof result === "object" && result.href === `/jobs/${record.job_id}/result`;
   const text = isStub ? "" : JSON.stringify(result, null, 2);
   const download = html`<a class="button" href=${href} download=${`${record.job_id}.result`}>Download</a>`;
@@ -176,12 +184,14 @@ function Result({ state, record }) {
     tools=${[html`<button key="copy" type="button" onClick=${() => state.do.copy(text, "The result is")}>Copy</button>`, download]} />`;
 }
 
+/** Why a job did not finish. A cancel is what somebody asked for, and no fault. */
 function Failure({ state, record }) {
   const { error } = record;
-  return html`<section class="card is-bad" aria-labelledby="error">
-    <div class="card-head"><h2 id="error">Error <span class="dim">${error.code}${error.http_status ? `, HTTP ${error.http_status}` : ""}</span></h2>
+  const isCanceled = record.status === "canceled";
+  return html`<section class=${isCanceled ? "card" : "card is-bad"} aria-labelledby="error">
+    <div class="card-head"><h2 id="error">${isCanceled ? "Canceled" : "Error"} <span class="dim">${error.code}${error.http_status ? `, HTTP ${error.http_status}` : ""}</span></h2>
       <div class="buttons"><button type="button" onClick=${() => state.do.copy(error.message, "The error is")}>Copy</button></div></div>
-    <pre class="error-text">${error.message}</pre>
+    <pre class="error-text" tabindex="0" role="region" aria-label="The error's text">${error.message}</pre>
   </section>`;
 }
 

@@ -1,7 +1,7 @@
 // Jobs: filtered, searched, paged by a cursor; actions on those chosen and on all that match.
 import { absolute, jobs as jobsText, ms, num } from "../lib/format.js";
 import { html } from "../lib/html.js";
-import { toJob } from "../lib/route.js";
+import { ageFilter, toJob } from "../lib/route.js";
 import { Act, Empty, Fault, Loading, STATE_WORDS } from "../parts/bits.js";
 import { JobRows } from "../parts/joblist.js";
 
@@ -15,6 +15,8 @@ const AGES = {
   "6h": "older than 6 h",
   "1d": "older than 1 d",
   "3d": "older than 3 d",
+  "-1h": "last 1 h",
+  "-1d": "last 1 d",
 };
 const ACTIONS = {
   requeue: ["failed", "canceled"],
@@ -68,7 +70,7 @@ const bulkFilter = ({ service, state, tag, older }) => ({
   ...(service ? { service } : {}),
   ...(state ? { state } : {}),
   ...(tag ? { tag } : {}),
-  ...(older ? { older_than: older } : {}),
+  ...ageFilter(older),
 });
 const inWords = ({ service, state, tag, older }) =>
   [

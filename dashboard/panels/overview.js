@@ -24,8 +24,13 @@ function Attention({ state }) {
       <p>All is well: nothing waits for long, nothing fails in numbers.</p>
     </section>`;
   }
+  // what is said of failures is said of the last hour
   const href = ({ service, worker, jobs }) =>
-    worker ? to("workers") : service ? to("jobs", { service, state: jobs }) : undefined;
+    worker
+      ? to("workers")
+      : service
+        ? to("jobs", { service, state: jobs, older: jobs === "failed" ? "-1h" : "" })
+        : undefined;
   const name = ({ worker, jobs }) => (worker ? "Workers" : jobs === "failed" ? "Failed jobs" : "Waiting jobs");
   const of = ({ service }) => state.live.services.find((s) => s.service === service);
   return html`<section class="attention" aria-label="Attention">
@@ -87,7 +92,7 @@ function Card({ state, s }) {
       <div><dt>waiting</dt><dd><a href=${link({ state: "queued" })}>${compact(s.queued)}</a></dd></div>
       <div><dt>running</dt><dd><a href=${link({ state: "started" })}>${compact(s.started)}</a></dd></div>
       <div class=${hour?.failed ? "is-bad" : ""}><dt>failed, 1 h</dt>
-        <dd><a href=${link({ state: "failed" })}>${compact(hour?.failed ?? 0)}</a></dd></div>
+        <dd><a href=${link({ state: "failed", older: "-1h" })}>${compact(hour?.failed ?? 0)}</a></dd></div>
       <div><dt>oldest wait</dt><dd>${s.oldest ? html`<${Since} at=${s.oldest} now=${state.now} />` : "–"}</dd></div>
     </dl>
     ${hour && html`<${Spark} ends=${hour.ends} label=${s.service} />`}

@@ -73,7 +73,7 @@ export class Assets {
     const type = TYPES[extname(file)];
     const found = type ? await stat(file).catch(() => undefined) : undefined;
     if (!type || !found?.isFile()) return undefined;
-    const asset = await this.read(file, type, vendor?.tail ?? "", `${found.mtimeMs} ${found.size}`);
+    const asset = await this.read(file, type, path, vendor?.tail ?? "", `${found.mtimeMs} ${found.size}`);
     const headers: Record<string, string> = {
       "content-type": type,
       etag: asset.etag,
@@ -89,21 +89,23 @@ export class Assets {
     return new Response(new Uint8Array(asset.forms[form] ?? plain), { headers });
   }
 
-  private read(file: string, type: string, tail: string, stamp: string): Promise<Asset> {
+  private read(file: string, type: string, path: string, tail: string, stamp: string): Promise<Asset> {
     const known = this.known.get(file);
     if (known?.stamp === stamp) return known.asset;
-    const asset = this.make(file, type, tail);
+    const asset = this.make(file, type, path, tail);
     this.known.set(file, { stamp, asset });
     asset.catch(() => this.known.delete(file));
     return asset;
   }
 
-  private async make(file: string, type: string, tail: string): Promise<Asset> {
+  /** @param path  that it is served at: addresses in it are relative, as the dashboard may lie at any path of a proxy */
+  private async make(file: string, type: string, path: string, tail: string): Promise<Asset> {
     let text = (await readFile(file, "utf8")) + tail;
     const named = await this.vendors;
     const address = (all: string, before: string, name: string) => {
       const vendor = named.get(name);
-      return vendor ? `${before}"${vendor.path}"` : all;
+      const up = "../".repeat(path.split("/").length - 2) || "./";
+      return vendor ? `${before}"${up}${vendor.path.slice(1)}"` : all;
     };
     if (type.startsWith("text/javascript")) {
       text = text

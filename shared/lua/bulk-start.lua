@@ -7,10 +7,11 @@
 -- ARGV[3] state   text  of the jobs it is for; "" = any, with ids only
 -- ARGV[4] tag     text  that they must have; "" = any
 -- ARGV[5] older   int   ms since their end, or since their submit while they have not ended; 0 = any
--- ARGV[6] dry     int   1 = count only
--- ARGV[7] most    int   bulk actions that one service may have in hand
--- ARGV[8] about   text  JSON for whoever asks later; opaque
--- ARGV[9…] repeated: id; none = all jobs of the state
+-- ARGV[6] newer   int   ms likewise, at most; 0 = any
+-- ARGV[7] dry     int   1 = count only
+-- ARGV[8] most    int   bulk actions that one service may have in hand
+-- ARGV[9] about   text  JSON for whoever asks later; opaque
+-- ARGV[10…] repeated: id; none = all jobs of the state
 --
 -- reply "ok" | "busy" too many are in hand; nothing written
 --
@@ -20,6 +21,7 @@ local op = K.bulk .. bulk
 if call('EXISTS', op) == 1 then return 'ok' end
 if call('ZCARD', K.bulks) >= most then return 'busy' end
 local todo, walk, total = K.todo .. bulk, '', 0
+local since = newer > 0 and now - newer or 0
 if #ARGV >= rest then
   for i = rest, #ARGV do call('LPUSH', todo, ARGV[i]) end
 elseif state == 'queued' then
@@ -36,7 +38,7 @@ elseif state == 'scheduled' then
   total = call('ZCARD', K.scheduled)
 else
   walk = 'ended:' .. state
-  total = call('ZCOUNT', K.ended .. state, '-inf', now - older)
+  total = call('ZCOUNT', K.ended .. state, since, now - older)
   if state == 'finished' and total > 0 then
     -- its entries hold as many as they do in the mean
     fold()
@@ -45,7 +47,7 @@ else
   end
 end
 total = total + call('LLEN', todo)
-call('HSET', op, 'action', action, 'state', state, 'tag', tag, 'until', now - older, 'dry', dry, 'about', about,
+call('HSET', op, 'action', action, 'state', state, 'tag', tag, 'since', since, 'until', now - older, 'dry', dry, 'about', about,
   'walk', walk, 'at', '', 'score', '', 'total', total, 'looked', 0, 'matched', 0, 'done', 0, 'created', now)
 call('ZADD', K.bulks, now, bulk)
 return 'ok'

@@ -14,13 +14,14 @@
 local bulk = call('ZRANGE', K.bulks, 0, 0)[1]
 if not bulk then return { 0, 0 } end
 local op, todo = K.bulk .. bulk, K.todo .. bulk
-local o = call('HMGET', op, 'action', 'state', 'tag', 'until', 'dry', 'walk', 'at', 'score')
+local o = call('HMGET', op, 'action', 'state', 'tag', 'until', 'dry', 'walk', 'at', 'score', 'since')
 if not o[1] then
   call('ZREM', K.bulks, bulk)
   return { 0, 1 }
 end
 local action, state, before, dry, walk = o[1], o[2], tonumber(o[4]), o[5] == '1', o[6]
 local tag = o[3] ~= '' and '"' .. o[3] .. '"'
+local since = tonumber(o[9] or 0)
 local looked, matched, done = 0, 0, 0
 
 local function act(id)
@@ -28,7 +29,8 @@ local function act(id)
   local f = id ~= '' and call('HMGET', K.job .. id, 'h', 'v', 'o')
   local h = head_of(f and f[1])
   if not h.state or (state ~= '' and h.state ~= state) then return end
-  if tonumber(TERMINAL[h.state] and string.match(h.ended, '%d+') or h.created) > before then return end
+  local at = tonumber(TERMINAL[h.state] and string.match(h.ended, '%d+') or h.created)
+  if at > before or at < since then return end
   -- tags have no character that JSON escapes, and a text that holds such brackets has its quotes escaped
   if tag and not string.find(string.match(f[3] or '', '"tags":(%b[])') or '', tag, 1, true) then return end
   matched = matched + 1
@@ -58,7 +60,10 @@ else
   -- The place is the last entry that stayed: what is struck before it shifts nothing.
   local set = KEYS[1] .. walk
   local start = 0
-  if o[8] ~= '' then
+  if o[8] == '' then
+    -- an index of ended jobs goes by their ends: what is too old is not even looked at
+    if since > 0 and string.sub(walk, 1, 6) == 'ended:' then start = call('ZCOUNT', set, '-inf', '(' .. since) end
+  else
     if call('ZSCORE', set, o[7]) == o[8] then start = call('ZRANK', set, o[7]) + 1
     else start = call('ZCOUNT', set, '-inf', '(' .. o[8]) end
   end

@@ -33,20 +33,21 @@ const cursor = z
     ctx.addIssue("is none of ours; take it from `next` of the page before");
     return z.NEVER;
   });
+const age = z
+  .string()
+  .transform((text, ctx) => {
+    const ms = durationMs(text);
+    if (ms !== undefined) return ms;
+    ctx.addIssue("must be seconds, or a duration such as 30m or 2d");
+    return z.NEVER;
+  })
+  .optional();
 export const QUERY = z.strictObject({
   service: several(z.string().regex(NAME)).optional(),
   state: several(z.enum(LISTED, `must be some of ${LISTED.join(", ")}, separated by commas`)).optional(),
   tag: z.string().min(1).max(64).optional(),
-  older_than: z
-    .string()
-    .transform((text, ctx) => {
-      const ms = durationMs(text);
-      if (ms !== undefined) return ms;
-      ctx.addIssue("must be seconds, or a duration such as 30m or 2d");
-      return z.NEVER;
-    })
-    .optional()
-    .describe("only jobs that ended, or, not ended yet, were submitted, longer ago than this"),
+  older_than: age.describe("only jobs that ended, or, not ended yet, were submitted, longer ago than this"),
+  newer_than: age.describe("only jobs that ended, or, not ended yet, were submitted, less long ago than this"),
   q: z.string().min(1).max(200).optional(),
   cursor: cursor.optional(),
   limit: z.coerce.number().int().min(1).max(200).default(50),
@@ -72,6 +73,7 @@ export function list(gateway: Gateway) {
         limit: query.limit,
         tag: query.tag,
         q: query.q,
+        since: query.newer_than === undefined ? undefined : Date.now() - query.newer_than,
         before: query.older_than === undefined ? undefined : Date.now() - query.older_than,
         cursor: query.cursor,
       }),

@@ -20,10 +20,11 @@ const FITS: Record<(typeof ACTIONS)[number], readonly string[]> = {
   delete: ["finished", "failed", "canceled"],
 };
 
-const older = z
-  .union([z.string(), z.number()])
-  .refine((value) => durationMs(String(value)) !== undefined, "must be seconds, or a duration such as 30m or 2d")
-  .describe("only jobs that ended, or, not ended yet, were submitted, longer ago than this: seconds, 30m, 2d");
+const age = (text: string) =>
+  z
+    .union([z.string(), z.number()])
+    .refine((value) => durationMs(String(value)) !== undefined, "must be seconds, or a duration such as 30m or 2d")
+    .describe(`only jobs that ended, or, not ended yet, were submitted, ${text}: seconds, 30m, 2d`);
 
 /** The body of POST /jobs/bulk. */
 export const BULK = z
@@ -37,7 +38,8 @@ export const BULK = z
         .max(64)
         .regex(/^[\w.:/-]+$/, "is not a tag")
         .optional(),
-      older_than: older.optional(),
+      older_than: age("longer ago than this").optional(),
+      newer_than: age("less long ago than this").optional(),
       ids: z.array(z.string()).min(1).max(MOST_IDS).optional(),
     }),
     action: z.enum(ACTIONS),
@@ -119,7 +121,8 @@ export function operate(gateway: Gateway) {
     if (parts.length === 0) throw new Fault("unknown_service", "The ids name no service that is known here.");
     for (const { service, ids } of parts) {
       const olderMs = durationMs(String(filter.older_than ?? 0)) ?? 0;
-      const wish = { id, action, state: filter.state, tag: filter.tag, olderMs, dry: dry_run, ids, about };
+      const newerMs = durationMs(String(filter.newer_than ?? 0)) ?? 0;
+      const wish = { id, action, state: filter.state, tag: filter.tag, olderMs, newerMs, dry: dry_run, ids, about };
       if (!(await operator.startBulk(service, wish))) {
         // earlier services of the same wish go on; said here, because nobody else would
         await operator.note({

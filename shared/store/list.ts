@@ -39,6 +39,8 @@ export type Query = {
   q: string | undefined;
   /** ms since 1970: only jobs that ended, or, not ended yet, were submitted, before it */
   before?: number | undefined;
+  /** likewise, at or after it */
+  since?: number | undefined;
   cursor: Cursor | undefined;
 };
 /** A job in a list. Times in ms since 1970. */
@@ -79,12 +81,14 @@ export class Lister {
   constructor(private readonly redis: Connection) {}
 
   async page(query: Query): Promise<Page> {
-    const { limit, tag, q, before } = query;
-    const filtered = Boolean(tag || q || before !== undefined);
+    const { limit, tag, q, before, since = 0 } = query;
+    const filtered = Boolean(tag || q || before !== undefined || since > 0);
     const most = filtered ? ROUND : limit;
     const end = performance.now() + SEARCH_MS;
     const fits = (card: Card) =>
-      (!tag || card.tags.includes(tag)) && (before === undefined || (card.ended ?? card.created) <= before);
+      (!tag || card.tags.includes(tag)) &&
+      (before === undefined || (card.ended ?? card.created) <= before) &&
+      (card.ended ?? card.created) >= since;
     const cards: Card[] = [];
     let cursor = query.cursor;
     let scanned = 0;
@@ -98,6 +102,8 @@ export class Lister {
         from += slice.length;
         const shown = await (q ? this.alone(() => this.cards(slice, q)) : this.cards(slice, ""));
         for (const candidate of slice) {
+          // the order falls, and no job was submitted after its place in it: all that follow are too old
+          if (candidate.at < since) return { cards, scanned, reached, next: undefined };
           if (cards.length === limit || scanned === MAX_SCANNED) return { cards, scanned, reached, next: cursor };
           scanned++;
           reached = candidate.at;

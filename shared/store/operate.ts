@@ -16,6 +16,7 @@ const bulkStartScript = script<
     state: "text";
     tag: "text";
     older: "int";
+    newer: "int";
     dry: "int";
     most: "int";
     about: "text";
@@ -29,6 +30,7 @@ const bulkStartScript = script<
     state: "text",
     tag: "text",
     older: "int",
+    newer: "int",
     dry: "int",
     most: "int",
     about: "text",
@@ -57,6 +59,8 @@ export type BulkWish = {
   tag?: string | undefined;
   /** ms since the end, or since the submit of a job that has not ended */
   olderMs: number;
+  /** likewise, at most; 0 = any */
+  newerMs?: number;
   dry: boolean;
   ids: JobId[];
   /** what was asked for, shown to whoever asks how it goes */
@@ -107,7 +111,7 @@ export class Operator {
 
   /** Writes an action on many jobs down. @returns false when too many are in hand */
   async startBulk(service: ServiceName, wish: BulkWish): Promise<boolean> {
-    const { id, action, state, tag, olderMs, dry, about, ids } = wish;
+    const { id, action, state, tag, olderMs, newerMs = 0, dry, about, ids } = wish;
     const reply = await this.ask(() =>
       bulkStartScript(
         this.redis,
@@ -118,6 +122,7 @@ export class Operator {
           state: state ?? "",
           tag: tag ?? "",
           older: olderMs,
+          newer: newerMs,
           dry: dry ? 1 : 0,
           most: MOST_BULKS,
           about: JSON.stringify(about),
