@@ -98,6 +98,17 @@ test("the sweep strikes what has expired from the entries that it shares, howeve
   expect(await finished()).toBe(1_001 - gone.size);
 });
 
+test("bulk actions on what ended after a moment leave what ended before it", async () => {
+  const [early] = (await turns([40])) as [JobId[]];
+  await Bun.sleep(1_000);
+  const [late] = (await turns([50])) as [JobId[]];
+  const asked = wish("delete", { state: "finished", newerMs: 600 });
+  await o.startBulk(SERVICE, asked);
+  await o.carryOut(SERVICE, 1_000);
+  expect(await o.bulk(SERVICE, asked.id)).toMatchObject({ looked: late.length, done: late.length });
+  expect(sorted(await listed())).toEqual(sorted(early));
+});
+
 test("one sweep comes through all that has expired at the old end", async () => {
   const all = (await turns(Array(30).fill(128))).flat();
   await sweepStep(); // the second walk stands far on now, and leaves the old end to the first

@@ -42,7 +42,7 @@ describe("store", () => {
     for (let i = 0; i < n; i += 250) await producer.send(service, jobs.slice(i, i + 250));
     return jobs.map((job) => job.id);
   };
-  type Ask = { states?: Listed[]; limit?: number; tag?: string; q?: string; services?: (typeof a)[] };
+  type Ask = { states?: Listed[]; limit?: number; tag?: string; q?: string; services?: (typeof a)[]; since?: number };
   const page = (ask: Ask = {}, cursor?: Cursor) =>
     new Lister(redis).page({
       services: ask.services ?? [a, b],
@@ -50,6 +50,7 @@ describe("store", () => {
       limit: ask.limit ?? 50,
       tag: ask.tag,
       q: ask.q,
+      since: ask.since,
       cursor,
     });
   /** All pages, with a step between them. */
@@ -87,6 +88,23 @@ describe("store", () => {
     return jobs.map((job) => job.id);
   };
   const falling = (ats: number[]) => ats.every((at, i) => i === 0 || at <= (ats[i - 1] as number));
+
+  test("a list of what is newer ends at the first job that is older, without looking at the rest", async () => {
+    await submit(300);
+    const early = await finish(300);
+    await Bun.sleep(30);
+    const [s, us] = (await server.client.time()) as unknown as [string, string];
+    const since = Number(s) * 1_000 + Math.ceil(Number(us) / 1_000);
+    await Bun.sleep(5);
+    await submit(4);
+    const late = await finish(4);
+    const waits = await submit(3);
+    const got = await page({ since });
+    expect(got.cards.map((card) => card.id).sort()).toEqual([...late, ...waits].sort());
+    expect(got.next).toBeUndefined();
+    expect(got.scanned).toBeLessThan(20);
+    expect(early).toHaveLength(300);
+  });
 
   test("a queue reads newest first, every job once, whatever the page's size", async () => {
     const ids = await submit(523);
