@@ -32,6 +32,7 @@ import { Fault } from "./shared/faults.ts";
 import { health } from "./shared/health.ts";
 import type { JobId } from "./shared/jobs.ts";
 import { parseJson } from "./shared/json.ts";
+import { useNamespace } from "./shared/keys.ts";
 import { answers } from "./shared/metrics.ts";
 import { nearest } from "./shared/nearest.ts";
 import { problem } from "./shared/problem.ts";
@@ -189,6 +190,7 @@ export function assemble(config: Config, redis: Connection, stopping = new Abort
 
 async function main(): Promise<void> {
   const config = readConfig(process.env, { listens: true });
+  useNamespace(config.namespace);
   for (const warning of config.mistyped.values()) console.log(warning);
   const redis = connect(config.redisUrl, "request", "longhaul-gateway");
   tellAway(redis, config.redisUrl, console.log);

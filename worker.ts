@@ -13,7 +13,7 @@ import { History } from "./shared/board/history.ts";
 import { clocks, everywhere } from "./shared/clocks/index.ts";
 import { type Config, ConfigError, readConfig } from "./shared/config.ts";
 import { type JobId, newWorkerId, type ServiceName, serviceName } from "./shared/jobs.ts";
-import { GLOBAL } from "./shared/keys.ts";
+import { GLOBAL, useNamespace } from "./shared/keys.ts";
 import { Lane } from "./shared/lane.ts";
 import { repeat } from "./shared/repeat.ts";
 import { checkResults } from "./shared/result-file.ts";
@@ -58,6 +58,7 @@ if (calls > callCap)
     `${calls} slots, but this process may make ${callCap} calls at once: raise BUN_CONFIG_MAX_HTTP_REQUESTS or lower WORKER_SLOTS.`,
   );
 
+useNamespace(config!.namespace);
 const redis = connect(config!.redisUrl, "work", `longhaul-worker-${worker}`);
 tellAway(redis, config!.redisUrl, log);
 const events = connect(config!.redisUrl, "work", `longhaul-events-${worker}`);

@@ -41,6 +41,11 @@ export const number = (min: number, max: number) =>
     const n = Number(text);
     return /^\d+(\.\d+)?$/.test(text.trim()) && n >= min && n <= max ? n : undefined;
   }, `a number from ${min} to ${max}`);
+/** No colon, no brace: it stands before both in every key. */
+export const namespace = parsed(
+  (text) => (/^[a-z0-9-]{1,32}$/.test(text) ? text : undefined),
+  "1 to 32 of a-z, 0-9 and -",
+);
 /** `20%` → 0.2 */
 export const share = parsed((text) => {
   const n = Number(text.trim().replace(/ *%$/, ""));

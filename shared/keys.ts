@@ -13,7 +13,7 @@ declare const holds: unique symbol;
 export type Key<T extends RedisType> = string & { readonly [holds]: T };
 
 /**
- * Keys of one service, all under `lh:{<service>}:`. The braces make them one cluster slot, so one script may
+ * Keys of one service, all under `<namespace>:{<service>}:`. The braces make them one cluster slot, so one script may
  * touch them all. A name that ends in ":" takes a suffix.
  */
 export const SERVICE_KEYS = {
@@ -78,7 +78,7 @@ export const SERVICE_KEYS = {
   counts: ["hash", "counts"],
   /** the record */
   job: ["hash", "job:"],
-  // The alerts have a root of their own (ALERTS), and the outbox beside these:
+  // The alerts have a root of their own (alertsRoot), and the outbox beside these:
   /** by rule, "<rule> <service>": quiet or firing, since when, and since when it looks the other way */
   alertStates: ["hash", "states"],
   /** exists while a process has looked a moment ago: nobody else needs to */
@@ -91,11 +91,20 @@ export const SERVICE_KEYS = {
 
 export type ServiceKeyName = keyof typeof SERVICE_KEYS;
 
+/** What every key and channel of this process begins with, up to the first colon. */
+let namespace = "lh";
+
+/** Puts every key and channel of this process under NAMESPACE. Called once, before the first connection. */
+export function useNamespace(name: string): void {
+  namespace = name;
+  Object.assign(GLOBAL, globals());
+}
+
 /** The name all keys of a service begin with. No such key exists; scripts get it as KEYS[1], which names the slot. */
-export const root = (service: ServiceName): Key<"string"> => `lh:{${service}}:` as Key<"string">;
+export const root = (service: ServiceName): Key<"string"> => `${namespace}:{${service}}:` as Key<"string">;
 
 const at = <N extends ServiceKeyName>(service: ServiceName, name: N, suffix = "") =>
-  `lh:{${service}}:${SERVICE_KEYS[name][1]}${suffix}` as Key<(typeof SERVICE_KEYS)[N][0]>;
+  `${root(service)}${SERVICE_KEYS[name][1]}${suffix}` as Key<(typeof SERVICE_KEYS)[N][0]>;
 
 export const keysOf = (service: ServiceName) => ({
   ready: at(service, "ready"),
@@ -122,40 +131,48 @@ export const keysOf = (service: ServiceName) => ({
 });
 
 /** By download token: the path that it stands for; TTL. Any gateway may serve it. */
-export const tokenKey = (token: string): Key<"string"> => `lh:{token:${token}}` as Key<"string">;
+export const tokenKey = (token: string): Key<"string"> => `${namespace}:{token:${token}}` as Key<"string">;
 
-/** Keys that belong to no service. */
-export const GLOBAL = {
-  protocol: "lh:protocol" as Key<"hash">,
-  services: "lh:services" as Key<"set">,
-  /** worker id → JSON of WorkerInfo; for display and for the clocks, never for a decision on a lease */
-  workers: "lh:workers" as Key<"hash">,
-  /** channel of ended jobs that somebody waits for; wake-ups are hints (rule 10) */
-  events: "lh:events",
-  /** channel of running jobs whose cancel was asked for; the beat finds them too */
-  cancels: "lh:cancels",
-  /** worker id → "quiet" or "stop"; the beat reads it */
-  orders: "lh:orders" as Key<"hash">,
-  /** channel of the same, "<worker> <order>": a hint */
-  ordered: "lh:ordered",
-  /** what operators did, JSON, newest first, at most 1,000 */
-  audit: "lh:audit" as Key<"list">,
+/** Channels. Scripts publish there as CHANNEL.name; what they say is a hint (rule 10). */
+export const CHANNELS = {
+  /** ended jobs that somebody waits for */
+  events: "events",
+  /** running jobs whose cancel was asked for; the beat finds them too */
+  cancels: "cancels",
+  /** "<worker> <order>" of an operator; the beat finds it too */
+  ordered: "ordered",
 } as const;
 
+const globals = () => ({
+  protocol: `${namespace}:protocol` as Key<"hash">,
+  services: `${namespace}:services` as Key<"set">,
+  /** worker id → JSON of WorkerInfo; for display and for the clocks, never for a decision on a lease */
+  workers: `${namespace}:workers` as Key<"hash">,
+  events: `${namespace}:${CHANNELS.events}`,
+  cancels: `${namespace}:${CHANNELS.cancels}`,
+  /** worker id → "quiet" or "stop"; the beat reads it */
+  orders: `${namespace}:orders` as Key<"hash">,
+  ordered: `${namespace}:${CHANNELS.ordered}`,
+  /** what operators did, JSON, newest first, at most 1,000 */
+  audit: `${namespace}:audit` as Key<"list">,
+});
+
+/** Keys and channels that belong to no service. */
+export const GLOBAL = globals();
+
 /** What the alerts' keys begin with. No service's name holds a colon, so it is nobody's. */
-export const ALERTS = "lh:{all:alerts}:" as Key<"string">;
+export const alertsRoot = (): Key<"string"> => `${namespace}:{all:alerts}:` as Key<"string">;
 const ofAlerts = <N extends ServiceKeyName>(name: N, suffix = "") =>
-  `${ALERTS}${SERVICE_KEYS[name][1]}${suffix}` as Key<(typeof SERVICE_KEYS)[N][0]>;
+  `${alertsRoot()}${SERVICE_KEYS[name][1]}${suffix}` as Key<(typeof SERVICE_KEYS)[N][0]>;
 export const alertKeys = {
-  states: ofAlerts("alertStates"),
-  log: ofAlerts("alertLog"),
-  outbox: ofAlerts("outbox"),
+  states: () => ofAlerts("alertStates"),
+  log: () => ofAlerts("alertLog"),
   flips: (rule: string) => ofAlerts("alertFlips", rule),
 } as const;
 
 /** A batch's own record: s (preparing | committed | aborted), c, ids (JSON), services, done, life, until. */
-export const batchKey = (id: BatchId) => `lh:{batch:${id}}` as Key<"hash">;
+export const batchKey = (id: BatchId) => `${namespace}:{batch:${id}}` as Key<"hash">;
 /** What an Idempotency-Key stands for that came with a batch: "<batch id> <body hash>". */
-export const batchNameKey = (hash: string) => `lh:{batch-name:${hash}}` as Key<"string">;
+export const batchNameKey = (hash: string) => `${namespace}:{batch-name:${hash}}` as Key<"string">;
 /** The rate of one caller: a key's hash, or "ip:<address>". */
-export const rateKey = (caller: string) => `lh:{rate:${caller}}` as Key<"string">;
+export const rateKey = (caller: string) => `${namespace}:{rate:${caller}}` as Key<"string">;

@@ -4,14 +4,14 @@
  * A script sees, before its own first line:
  *   local worker, slots = …  its named arguments, numbers already turned into numbers
  *   local rest = n           the index of the first repeated argument in ARGV
- * `K.name` is the name of a key of the service, from keys.ts. A line `--@use name` is the piece of that name in lua/lib/ with
+ * `K.name` is the name of a key of the service, `CHANNEL.name` that of a channel, from keys.ts. A line `--@use name` is the piece of that name in lua/lib/ with
  * what it uses, each of them once; an indented one is known in the function only that it stands in. What a script makes at
  * each call has its price, names and functions too: so K is no table, and what few calls need is made by those.
  * The header of each file repeats the arguments for the reader; a test holds header and binding together.
  */
 import { readFileSync } from "node:fs";
 import type { Cluster, Redis } from "ioredis";
-import { type Key, SERVICE_KEYS } from "./keys.ts";
+import { CHANNELS, type Key, SERVICE_KEYS } from "./keys.ts";
 
 export type Connection = Redis | Cluster;
 export type ArgType = "text" | "int";
@@ -58,6 +58,11 @@ export function assemble(file: string, args: Args): string {
   return text
     .filter((part, i) => part !== "" || i > 0)
     .join("\n")
+    .replace(/\bCHANNEL\.(\w+)/g, (_, name: string) => {
+      const channel = CHANNELS[name as keyof typeof CHANNELS];
+      if (!channel) throw new Error(`${file}.lua uses the unknown channel CHANNEL.${name}`);
+      return `string.match(ROOT, '^[^:]*:')..'${channel}'`; // the namespace; few calls publish
+    })
     .replace(/\bK\.(\w+)/g, (_, name: string) => {
       const key = SERVICE_KEYS[name as keyof typeof SERVICE_KEYS];
       if (!key) throw new Error(`${file}.lua uses the unknown key K.${name}`);

@@ -6,7 +6,7 @@ import { expect, test } from "bun:test";
 import { Buffer } from "node:buffer";
 import { Webhook } from "standardwebhooks";
 import type { AlertEvent } from "../shared/alerts.ts";
-import { ALERTS } from "../shared/keys.ts";
+import { alertsRoot } from "../shared/keys.ts";
 import { freePort } from "./support/redis.ts";
 import { startService } from "./support/service.ts";
 import { type Stack, type StackOptions, startStack, until } from "./support/stack.ts";
@@ -288,7 +288,7 @@ alone(
     await until(() => receiver.got.length === 2);
     stack.gateway.kill("SIGKILL"); // a worker alone sees to it as well
     await stack.gateway.exited;
-    await stack.redis.client.hset(`${ALERTS}states`, "parked work", `firing ${Date.now() - 60_000} 0`);
+    await stack.redis.client.hset(`${alertsRoot()}states`, "parked work", `firing ${Date.now() - 60_000} 0`);
     await until(() => receiver.got.length === 3);
     expect(types(receiver.got.map(({ event }) => event))).toEqual(["firing", "resolved", "resolved"]);
     for (const { body, headers } of receiver.got) new Webhook(SECRET).verify(body, Object.fromEntries(headers));
@@ -307,7 +307,7 @@ alone(
     expect(body.rules.map((one: { rule: string }) => one.rule)).not.toContain("oldest_wait"); // 0 = off
     expect(body.rules.map((one: { service: string }) => one.service)).not.toContain("ifcclash"); // not deployed
     await aWhile();
-    expect(await stack.redis.client.keys(`${ALERTS}*`)).toEqual([]);
+    expect(await stack.redis.client.keys(`${alertsRoot()}*`)).toEqual([]);
     expect(receiver.got).toEqual([]);
   },
 );

@@ -5,7 +5,7 @@ import { join, normalize } from "node:path";
 import { Glob } from "bun";
 import { readConfig, VARIABLES } from "../shared/config.ts";
 import { FIELD, STATES } from "../shared/jobs.ts";
-import { SERVICE_KEYS } from "../shared/keys.ts";
+import { CHANNELS, SERVICE_KEYS } from "../shared/keys.ts";
 import { BUN_START } from "../shared/runtime.ts";
 import { ENTRY_KEYS } from "../shared/services-file.ts";
 import { ALL_SCRIPTS } from "./support/scripts.ts";
@@ -102,13 +102,14 @@ test("every reply that a script returns as a word stands in its header", () => {
   }
 });
 
-test("scripts use keys by K only, each of them known, and no key string of their own", () => {
+test("scripts use keys by K and channels by CHANNEL only, each known, and no key string of their own", () => {
   for (const path of glob("shared/lua/**/*.lua")) {
     const code = read(path).replace(/--.*$/gm, "");
     for (const [, name] of code.matchAll(/\bK\.(\w+)/g)) expect([path, name! in SERVICE_KEYS]).toEqual([path, true]);
-    const strings = [...code.matchAll(/'(lh:[^']*)'/g)].map((m) => m[1]);
-    // channels are global, and Redis knows no types for them
-    for (const text of strings) expect([path, text]).toEqual([path, expect.stringMatching(/^lh:(events|cancels)$/)]);
+    for (const [, name] of code.matchAll(/\bCHANNEL\.(\w+)/g)) expect([path, name! in CHANNELS]).toEqual([path, true]);
+    expect([path, /'lh[:']/.exec(code)?.[0]]).toEqual([path, undefined]);
+    for (const [, channel] of code.matchAll(/'PUBLISH', ([^,]*)/g))
+      expect([path, channel]).toEqual([path, expect.stringMatching(/^CHANNEL\./)]);
   }
 });
 
@@ -216,7 +217,7 @@ test("only the store binds scripts and speaks Redis; the gateway and the routes 
 
 test("key strings stand in keys.ts only", () => {
   for (const path of OURS.filter((path) => path !== "shared/keys.ts")) {
-    expect([path, /["'`]lh:/.exec(code(path))?.[0]]).toEqual([path, undefined]);
+    expect([path, /["'`]lh[:"'`]/.exec(code(path).replace('namespace("lh")', ""))?.[0]]).toEqual([path, undefined]);
   }
 });
 

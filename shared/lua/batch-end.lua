@@ -2,7 +2,7 @@
 --@use base
 -- batch-end: accepts a prepared batch, or gives it up. The first one decides; nothing changes it again.
 --
--- KEYS[1] batch HASH  lh:{batch:<id>}
+-- KEYS[1] batch HASH  <namespace>:{batch:<id>}
 -- ARGV[1] state  text  committed | aborted
 -- ARGV[2] age    int   ms; a younger one is left alone; 0 = whatever its age
 --

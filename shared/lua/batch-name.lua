@@ -1,7 +1,7 @@
 --@use base
 -- batch-name: binds an Idempotency-Key to a batch.
 --
--- KEYS[1] name STRING  lh:{batch-name:<hash>}  "<batch id> <body hash>"
+-- KEYS[1] name STRING  <namespace>:{batch-name:<hash>}  "<batch id> <body hash>"
 -- ARGV[1] batch    text
 -- ARGV[2] body     text  hash of the body
 -- ARGV[3] ttl      int   ms that the key is remembered

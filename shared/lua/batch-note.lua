@@ -2,7 +2,7 @@
 --@use base
 -- batch-note: notes in a batch's record whether its members in one service have all ended.
 --
--- KEYS[1] batch HASH  lh:{batch:<id>}
+-- KEYS[1] batch HASH  <namespace>:{batch:<id>}
 -- ARGV[1] service   text
 -- ARGV[2] ended    int   1 = all of them, 0 = a requeue has started one anew
 --

@@ -1,7 +1,7 @@
 --@use base
 -- batch-open: writes the record of a batch, before any of its members.
 --
--- KEYS[1] batch HASH  lh:{batch:<id>}
+-- KEYS[1] batch HASH  <namespace>:{batch:<id>}
 -- ARGV[1] members  text  JSON: the members' ids in the client's order
 -- ARGV[2] services text  "svc svc": those that it has members in
 -- ARGV[3] life     int   ms that it outlives the last member's end

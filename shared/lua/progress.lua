@@ -21,5 +21,5 @@ if (progress == '' or progress == f[4]) and (message == '' or message == f[5]) t
 call('HSET', job, 'v', rev_of(h, f[2]) + 1)
 if progress ~= '' then call('HSET', job, 'pg', progress) end
 if message ~= '' then call('HSET', job, 'pm', message) end
-if f[3] then call('PUBLISH', 'lh:events', id) end
+if f[3] then call('PUBLISH', CHANNEL.events, id) end
 return 'ok'

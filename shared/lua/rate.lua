@@ -1,6 +1,6 @@
 -- rate: whether one more request of a caller fits its rate (GCRA: one time stamp says all).
 --
--- KEYS[1] rate STRING  lh:{rate:<caller>}  µs: when the bucket is empty again
+-- KEYS[1] rate STRING  <namespace>:{rate:<caller>}  µs: when the bucket is empty again
 -- ARGV[1] interval  int  µs that one request takes up
 -- ARGV[2] burst     int  requests that may come at once
 --

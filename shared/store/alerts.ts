@@ -1,5 +1,5 @@
 /** States of the alert rules, and flips that wait for delivery. One slot, so that a flip and its news are one step. */
-import { ALERTS, alertKeys } from "../keys.ts";
+import { alertKeys, alertsRoot } from "../keys.ts";
 import { type Connection, script } from "../script.ts";
 import { type Effect, leaseScript } from "./outbox.ts";
 
@@ -31,7 +31,7 @@ export class AlertStore {
 
   /** Takes the turn to look at the rules. @returns undefined when another process has it for this `everyMs` */
   async turn(everyMs: number): Promise<{ now: number; states: Map<string, string> } | undefined> {
-    const [now, flat = []] = await turnScript(this.redis, ALERTS, { every: everyMs });
+    const [now, flat = []] = await turnScript(this.redis, alertsRoot(), { every: everyMs });
     if (now === undefined) return undefined;
     const states = new Map<string, string>();
     for (let i = 0; i < flat.length; i += 2) states.set(flat[i] as string, flat[i + 1] as string);
@@ -42,12 +42,12 @@ export class AlertStore {
   async change(changes: { name: string; seen: string; state: string; event: string }[]): Promise<number> {
     if (changes.length === 0) return 0;
     const groups = changes.flatMap(({ name, seen, state, event }) => [name, seen, state, event]);
-    return flipScript(this.redis, ALERTS, { most: MOST_FLIPS }, groups);
+    return flipScript(this.redis, alertsRoot(), { most: MOST_FLIPS }, groups);
   }
 
   /** Takes rules whose oldest flip is to be told now; nobody else gets them for `leaseMs`. */
   async lease(leaseMs: number, most: number): Promise<{ rule: string; due: number }[]> {
-    const flat = await leaseScript(this.redis, ALERTS, { lease: leaseMs, most });
+    const flat = await leaseScript(this.redis, alertsRoot(), { lease: leaseMs, most });
     const taken: { rule: string; due: number }[] = [];
     for (let i = 0; i < flat.length; i += 2) taken.push({ rule: String(flat[i]).slice(2), due: Number(flat[i + 1]) });
     return taken;
@@ -61,14 +61,14 @@ export class AlertStore {
   /** @param delayMs until the next try; -1 = the flip is over. @returns see lua/alert-settle.lua */
   settle(rule: string, due: Effect["due"], delayMs: number, event: string, line?: AlertTry) {
     const text = line ? JSON.stringify(line) : "";
-    return settleScript(this.redis, ALERTS, { rule, due, delay: Math.round(delayMs), event, line: text });
+    return settleScript(this.redis, alertsRoot(), { rule, due, delay: Math.round(delayMs), event, line: text });
   }
 
   /** States by rule, and the last tries, the newest first. */
   async known(): Promise<{ states: Map<string, string>; tries: AlertTry[] }> {
     const [states, lines] = await Promise.all([
-      this.redis.hgetall(alertKeys.states),
-      this.redis.lrange(alertKeys.log, "0", "-1"),
+      this.redis.hgetall(alertKeys.states()),
+      this.redis.lrange(alertKeys.log(), "0", "-1"),
     ]);
     return { states: new Map(Object.entries(states)), tries: lines.map((line) => JSON.parse(line) as AlertTry) };
   }

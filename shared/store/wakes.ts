@@ -1,5 +1,5 @@
 /**
- * Who waits for what: one subscription to lh:events a gateway, opened when the first one waits.
+ * Who waits for what: one subscription to the channel of events a gateway, opened when the first one waits.
  * A message is a hint (rule 10): whoever waits also looks by itself every LOOK_MS.
  */
 import { setTimeout } from "node:timers";

@@ -5,7 +5,7 @@ export const CLIENT_MUTANTS: Mutant[] = [
   {
     name: "wait: the end of a watched job is not published",
     file: "shared/lua/lib/close.lua",
-    from: "  if rec.w then call('PUBLISH', 'lh:events', id) end\n",
+    from: "  if rec.w then call('PUBLISH', CHANNEL.events, id) end\n",
     to: "",
     ...by("follow", "status\\?wait answers"),
   },
@@ -47,7 +47,7 @@ export const CLIENT_MUTANTS: Mutant[] = [
   {
     name: "events: a start is not published",
     file: "shared/lua/lib/others.lua",
-    from: "  if f[4] then call('PUBLISH', 'lh:events', id) end\n  took(",
+    from: "  if f[4] then call('PUBLISH', CHANNEL.events, id) end\n  took(",
     to: "  took(",
     ...by("follow", "start at once"),
   },
@@ -152,7 +152,7 @@ export const CLIENT_MUTANTS: Mutant[] = [
   {
     name: "batch: the last end wakes nobody",
     file: "shared/lua/lib/batch.lua",
-    from: "    call('PUBLISH', 'lh:events', b)\n",
+    from: "    call('PUBLISH', CHANNEL.events, b)\n",
     to: "",
     ...by("batches", "wakes the wait"),
   },
@@ -304,9 +304,9 @@ export const CLIENT_MUTANTS: Mutant[] = [
     name: "rate: each gateway counts for itself",
     file: "shared/keys.ts",
     // biome-ignore lint/suspicious/noTemplateCurlyInString: as above
-    from: "`lh:{rate:${caller}}`",
+    from: "`${namespace}:{rate:${caller}}`",
     // biome-ignore lint/suspicious/noTemplateCurlyInString: as above
-    to: "`lh:{rate:${caller}}${process.pid}`",
+    to: "`${namespace}:{rate:${caller}}${process.pid}`",
     ...by("edge", "two gateways"),
   },
   {

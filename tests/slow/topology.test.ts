@@ -4,6 +4,7 @@ import { AlertStore } from "../../shared/store/alerts.ts";
 import { connect } from "../../shared/store/redis.ts";
 import { type Stack, startStack, until } from "../support/stack.ts";
 import { startCluster, startSentinel, type Topology } from "../support/topology.ts";
+import { everyVerb } from "../support/verbs.ts";
 
 let stack: Stack | undefined;
 let topology: Topology | undefined;
@@ -28,53 +29,11 @@ async function start(kind: () => Promise<Topology>): Promise<{ s: Stack; t: Topo
   return { s: stack, t: topology };
 }
 
-/** Every verb that a client or an operator has. */
-async function everyVerb(s: Stack): Promise<void> {
-  const ids = await Promise.all(NAMES.map((name) => s.submit({ answer: name }, `/${name}`)));
-  for (const [i, id] of ids.entries())
-    expect(await s.ended(id)).toMatchObject({ status: "finished", result: NAMES[i] });
-  const failed = await s.submit({ status: 400, detail: "no" }, "/alpha");
-  expect((await s.ended(failed)).status).toBe("failed");
-  expect((await s.post(`/jobs/${failed}/requeue`)).status).toBe(200);
-  expect((await s.ended(failed)).status).toBe("failed");
-  expect((await fetch(`${s.url}/jobs/${failed}`, { method: "DELETE" })).status).toBe(200);
-  expect((await fetch(`${s.url}/jobs/${failed}/status`)).status).toBe(404);
-  const running = await s.submit({ sleep: 30_000 }, "/beta");
-  await until(async () => (await s.get(`/jobs/${running}/status`)).status === "started");
-  expect((await s.post(`/jobs/${running}/cancel`)).status).toBe(202);
-  expect((await s.ended(running)).error).toContain("canceled");
-  expect(s.service.byJob(running)[0]?.aborted).toBe(true);
-  const later = await s.submit({}, "/gamma?delay=1");
-  const high = await s.submit({}, "/gamma?priority=9");
-  for (const id of [later, high]) expect((await s.ended(id)).status).toBe("finished");
-  const key = { "idempotency-key": `k${Math.random()}` };
-  expect(await s.submit({ a: 1 }, "/work", key)).toBe(await s.submit({ a: 1 }, "/work", key));
-  const batch = await s.post(
-    "/jobs",
-    NAMES.map((operation) => ({ operation, payload: {} })),
-  );
-  expect(batch.status).toBe(202);
-  const { batch_id, job_ids } = (await batch.json()) as { batch_id: string; job_ids: string[] };
-  for (const id of job_ids) expect((await s.ended(id)).status).toBe("finished");
-  await until(async () => (await s.get(`/batches/${batch_id}`)).done === true);
-  expect((await s.post("/queues/work/pause")).status).toBe(200);
-  const waiting = await s.submit({});
-  await Bun.sleep(300);
-  expect((await s.get(`/jobs/${waiting}/status`)).status).toBe("queued");
-  expect((await s.post("/queues/work/resume")).status).toBe(200);
-  expect((await s.ended(waiting)).status).toBe("finished");
-  const wait = await s.submit({ sleep: 700 }, "/alpha");
-  expect((await s.get(`/jobs/${wait}/status?wait=20`)).status).toBe("finished");
-  expect((await s.get("/jobs?limit=5")).jobs.length).toBe(5);
-  expect((await s.get("/health")).services.redis).toBe("healthy");
-  expect((await s.get("/alerts")).rules.length).toBeGreaterThan(4 * NAMES.length);
-}
-
 test("Cluster: every verb over three masters, and a master that is killed and comes back loses nothing", async () => {
   const { s, t } = await start(startCluster);
   const masters = await Promise.all(NAMES.map((name) => t.master(`lh:{${name}}:ready`)));
   expect(new Set(masters).size).toBe(3);
-  await everyVerb(s);
+  await everyVerb(s, NAMES);
   const long = await s.submit({ sleep: 7_000 }, "/work"); // longer than the outage and the lease
   await until(async () => (await s.get(`/jobs/${long}/status`)).status === "started");
   const down = masters[0]!;
@@ -89,7 +48,7 @@ test("Cluster: every verb over three masters, and a master that is killed and co
   expect((await s.ended(long, 30_000)).status).toBe("finished");
   expect(s.service.byJob(long).length).toBe(1);
   await until(async () => (await s.post("/work", {})).status === 202, 15_000);
-  await everyVerb(s);
+  await everyVerb(s, NAMES);
 }, 120_000);
 
 test("Cluster: all keys of the alerts share one slot, so flips and deliveries work as over one Redis", async () => {
@@ -118,7 +77,7 @@ test("Cluster: all keys of the alerts share one slot, so flips and deliveries wo
 
 test("Sentinel: every verb, a failover under load, and every verb again; what was accepted ends", async () => {
   const { s, t } = await start(startSentinel);
-  await everyVerb(s);
+  await everyVerb(s, NAMES);
   const long = await s.submit({ sleep: 9_000 });
   await until(async () => (await s.get(`/jobs/${long}/status`)).status === "started");
   const old = await t.master("");
@@ -138,5 +97,5 @@ test("Sentinel: every verb, a failover under load, and every verb again; what wa
   for (const id of [...ids, long, again]) expect((await s.ended(id, 30_000)).status).toBe("finished");
   await old.restart(); // comes back as a replica
   await until(async () => /role:slave/.test(await old.client.info("replication")), 20_000);
-  await everyVerb(s);
+  await everyVerb(s, NAMES);
 }, 150_000);

@@ -1,6 +1,6 @@
 --@use base
 -- batch: counts a member's end where the member lies; a requeue takes it back (by = -1).
--- The last one's end in this service rings lh:events and tells the batch's own record by way of the outbox.
+-- The last one's end in this service rings the channel of events and tells the batch's own record by way of the outbox.
 local function in_batch(id, state, by)
   local b = call('HGET', K.job .. id, 'b')
   local batch, misses = K.batch .. b, K.misses .. b
@@ -15,7 +15,7 @@ local function in_batch(id, state, by)
     call('PEXPIRE', batch, life)
     call('PEXPIRE', misses, life)
     call('ZADD', K.outbox, now, 'b ' .. b)
-    call('PUBLISH', 'lh:events', b)
+    call('PUBLISH', CHANNEL.events, b)
   elseif left == 1 and by < 0 then
     call('PERSIST', batch)
     call('PERSIST', misses)

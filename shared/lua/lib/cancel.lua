@@ -29,7 +29,7 @@ local function cancel(id, ttl)
       call('HSET', job, 'h', head_text(h), 'x', stamp, 'v', rev_of(h, f[2]) + 1)
       call('SADD', K.cancels, id)
     end
-    call('PUBLISH', 'lh:cancels', id)
+    call('PUBLISH', CHANNEL.cancels, id)
     return 'asked'
   end
   if state == 'queued' and not (strike(id, K.backlog, 'backlog', 'condemned') or strike_aside(id, h.op)) then

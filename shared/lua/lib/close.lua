@@ -32,6 +32,6 @@ local function close(id, rec, state, ttl, ...)
   if rec.x then call('SREM', K.cancels, id) end
   if calls then call('ZADD', K.outbox, now, 'c ' .. id) end
   if rec.ef and string.find(rec.ef, 'b', 1, true) then in_batch(id, state, 1) end
-  if rec.w then call('PUBLISH', 'lh:events', id) end
+  if rec.w then call('PUBLISH', CHANNEL.events, id) end
   count(state)
 end

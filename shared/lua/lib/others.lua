@@ -15,7 +15,7 @@ local function again(job, delay, near, ...)
     call('HSET', key, 'h', head_text(h), 'v', job.rev + 1, ...)
     push(id, job.pri, h.n, near)
   end
-  if job.w then call('PUBLISH', 'lh:events', id) end
+  if job.w then call('PUBLISH', CHANNEL.events, id) end
 end
 
 local function finish(id, job, began, how, body)
@@ -95,7 +95,7 @@ local function start(id, key, was, payload, more_ids)
   h.state = 'started'
   call('HSET', key, 'h', head_text(h))
   if attempt == '1' and not f[6] and not f[7] then observe(':wait', now - (f[8] or h.created)) end
-  if f[4] then call('PUBLISH', 'lh:events', id) end
+  if f[4] then call('PUBLISH', CHANNEL.events, id) end
   took(id, ' ' .. h.created .. ' ' .. h.op .. ' ' .. attempt .. ' ' .. (f[6] or '0') .. ' ' .. (f[7] or '0') .. ' ' .. deadline
     .. (f[3] and '\n' .. f[3] or ''), payload)
   if not pri then head = h.n end

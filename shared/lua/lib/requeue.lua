@@ -24,6 +24,6 @@ local function requeue(id, rev)
   end
   call('HINCRBY', K.counts, 'requeued', 1)
   if f[7] and string.find(f[7], 'b', 1, true) then in_batch(id, state, -1) end
-  if f[6] then call('PUBLISH', 'lh:events', id) end
+  if f[6] then call('PUBLISH', CHANNEL.events, id) end
   return 'ok'
 end
