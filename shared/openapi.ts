@@ -139,12 +139,13 @@ function operationOf(path: string, route: Route, body: Schema | undefined) {
     operationId: route.id,
     tags: [route.tag],
     summary: route.summary,
+    description: route.scope ? `Needs an API key of scope ${route.scope}.` : "Open without an API key.",
     ...(route.scope ? { "x-scope": route.scope } : { security: [] }),
     ...(parameters.length > 0 ? { parameters } : {}),
     ...(body || route.form ? { requestBody: { required: true, content } } : {}),
     responses: {
       ...Object.fromEntries(Object.entries(route.answers).map(([status, answer]) => [status, answered(answer)])),
-      ...refusals([...(route.scope ? KEYED : []), ...(route.faults ?? [])]),
+      ...refusals([...(route.scope ? KEYED : []), ...(route.faults ?? []), "bad_request"]),
     },
   };
 }
@@ -157,23 +158,34 @@ const ofOperation = (op: Operation): Route => ({
   ...{ takes: [...SUBMIT_TAKES], answers: SUBMIT_ANSWERS, faults: SUBMIT_FAULTS },
 });
 
-/** The body of POST /jobs: each operation with its own payload, and the options. */
-function anyJob(operations: Operation[]): Schema {
+/**
+ * The body of POST /jobs: one schema an operation, with its own payload and the options, and the choice of them. Each is whole
+ * in itself: generators of types take the members of a choice one by one.
+ */
+function anyJob(operations: Operation[]): Record<string, Schema> {
   const { properties } = requested(TAKEN_OPTIONS, "options").schema as { properties: Schema };
-  return {
-    type: "object",
-    required: ["operation", "payload"],
-    properties: { operation: { enum: operations.map((op) => op.name) }, payload: { type: "object" }, ...properties },
-    additionalProperties: false,
-    oneOf: operations.map((op) => ({
-      properties: { operation: { const: op.name }, payload: { $ref: `#/components/schemas/${op.name}` } },
-    })),
-  };
+  const members = operations.map(({ name }) => [
+    `Job.${name}`,
+    {
+      type: "object",
+      required: ["operation", "payload"],
+      properties: {
+        operation: { type: "string", const: name },
+        payload: { $ref: `#/components/schemas/${name}` },
+        ...properties,
+      },
+      additionalProperties: false,
+    },
+  ]);
+  const refs = operations.map(({ name }) => ({ $ref: `#/components/schemas/Job.${name}` }));
+  const mapping = Object.fromEntries(operations.map(({ name }) => [name, `#/components/schemas/Job.${name}`]));
+  const discriminator = { propertyName: "operation", mapping };
+  return { AnyJob: { oneOf: refs, discriminator }, ...Object.fromEntries(members) };
 }
 
 /** The document of a deployment. */
 export function document(registry: Registry, asked: Asked, maxBatchJobs: number): object {
-  const schemas: Record<string, Schema> = { AnyJob: anyJob(registry.operations) };
+  const schemas = anyJob(registry.operations);
   const paths: Record<string, Record<string, unknown>> = {};
   const put = (method: string, path: string, route: Route, body: Schema | undefined) => {
     paths[path] = { ...paths[path], [method]: operationOf(path, route, body) };
@@ -198,6 +210,7 @@ export function document(registry: Registry, asked: Asked, maxBatchJobs: number)
         version: VERSION,
         description:
           "A durable queue in front of slow HTTP services. A submit answers 202 with the job's id; poll its status, wait for it, or give a callback_url.",
+        contact: { name: "The operators of this deployment" },
         license: { name: "MIT", identifier: "MIT" },
       },
       servers: [{ url: "/" }],

@@ -12,7 +12,11 @@ import { ALL_SCRIPTS } from "./support/scripts.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname;
 const read = (path: string) => readFileSync(join(ROOT, path), "utf8");
-const glob = (pattern: string) => [...new Glob(pattern).scanSync({ cwd: ROOT })].map(normalize).sort();
+const glob = (pattern: string) =>
+  [...new Glob(pattern).scanSync({ cwd: ROOT })]
+    .map(normalize)
+    .filter((path) => !path.includes("node_modules"))
+    .sort();
 const SOURCES = [...glob("*.ts"), ...glob("shared/**/*.ts")];
 const LUA = glob("shared/lua/*.lua")
   .map((path) => path.slice("shared/lua/".length, -".lua".length))

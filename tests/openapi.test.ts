@@ -176,6 +176,41 @@ test("the eight operations: what is required, and what the rest is if left out",
   }
 });
 
+test("POST /jobs: each member of the choice is whole in itself", () => {
+  const { oneOf, discriminator } = doc.components.schemas.AnyJob;
+  expect(oneOf).toHaveLength(self.gateway.config.registry.operations.length);
+  for (const { $ref } of oneOf) {
+    const member = doc.components.schemas[$ref.split("/").at(-1)];
+    const name = member.properties.operation.const;
+    expect([name, member.required, member.additionalProperties]).toEqual([name, ["operation", "payload"], false]);
+    expect(member.properties.payload.$ref).toBe(`#/components/schemas/${name}`);
+    expect(Object.keys(member.properties)).toEqual(expect.arrayContaining(["priority", "retries", "callback_url"]));
+    expect(discriminator.mapping[name]).toBe($ref);
+  }
+});
+
+test("what redocly and spectral ask for: each operation has an id, summary, description, tag and a 4xx answer", () => {
+  const ids = new Set<string>();
+  for (const [path, item] of Object.entries(doc.paths)) {
+    // biome-ignore lint/suspicious/noExplicitAny: as above
+    for (const [method, operation] of Object.entries(item as Record<string, any>)) {
+      for (const name of ["operationId", "summary", "description"]) {
+        expect([method, path, name, (operation[name] ?? "").length > 0]).toEqual([method, path, name, true]);
+      }
+      expect([path, doc.tags.some(({ name }: { name: string }) => operation.tags.includes(name))]).toEqual([
+        path,
+        true,
+      ]);
+      const statuses = Object.keys(operation.responses);
+      expect([method, path, statuses.some((status) => status.startsWith("4"))]).toEqual([method, path, true]);
+      expect([method, path, statuses.some((status) => /^[23]/.test(status))]).toEqual([method, path, true]);
+      expect([operation.operationId, ids.has(operation.operationId)]).toEqual([operation.operationId, false]);
+      ids.add(operation.operationId);
+    }
+  }
+  for (const name of ["contact", "license", "description"]) expect(doc.info).toHaveProperty(name);
+});
+
 test("options, headers and answers of a submit", () => {
   const { parameters, responses } = doc.paths["/ifccsv"].post;
   const names = (place: string) =>
@@ -204,7 +239,7 @@ test("an operation of SERVICES is there, parts that refer to themselves too", ()
   expect(bodyOf("/shapes/tree").properties.depth).toEqual({ type: "integer", minimum: 1, default: 3 });
   const name = bodyOf("/shapes/tree").properties.root.$ref.split("/").at(-1);
   expect(doc.components.schemas[name].properties.of.items.$ref.split("/").at(-1)).toBe(name);
-  expect(doc.components.schemas.AnyJob.properties.operation.enum).toContain("tree");
+  expect(doc.components.schemas.AnyJob.oneOf).toContainEqual({ $ref: "#/components/schemas/Job.tree" });
 });
 
 test("real answers are what the document says", async () => {
@@ -269,7 +304,11 @@ test("/docs in a browser: shows the operations, asks no other host, runs nothing
     expect(await page.locator("img").count()).toBe(0);
     expect(await page.locator("nav a").count()).toBeGreaterThan(50);
     await page.getByRole("searchbox").fill("calculate");
-    expect(await page.locator("nav a:visible").allTextContents()).toEqual(["POST /calculate-qtos", "calculate-qtos"]);
+    expect(await page.locator("nav a:visible").allTextContents()).toEqual([
+      "POST /calculate-qtos",
+      "Job.calculate-qtos",
+      "calculate-qtos",
+    ]);
     expect([elsewhere, faults]).toEqual([[], []]);
   } finally {
     await browser.close();
