@@ -109,6 +109,10 @@ export const FIELD = {
   resultType: "rt",
   /** bytes of an answer that lies in RESULTS_DIR */
   resultSize: "rf",
+  /** the bytes of an unreadable 2xx, kept with a failed job, and their type; `kf` bytes when they lie in RESULTS_DIR */
+  kept: "k",
+  keptType: "kt",
+  keptSize: "kf",
   /** JSON of JobError */
   error: "err",
   /** earlier attempts, one JSON object a line */
@@ -228,6 +232,8 @@ export type JobRecord = {
   /** bytes, wherever they lie; undefined = no result */
   resultSize: number | undefined;
   resultInFile: boolean;
+  /** an unreadable 2xx that a failed job keeps: its bytes are at /jobs/{id}/result */
+  kept: { type: string; sizeBytes: number } | undefined;
   error: JobError | undefined;
   attempts: Attempt[];
   /** ms from start to first and last byte of the answer */

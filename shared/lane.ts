@@ -275,9 +275,9 @@ export class Lane {
       case "failed":
         if (outcome.error.code === "timeout" && op.retryTimeout)
           return this.settles.retried(run, op, options, outcome.error);
-        return this.settles.failed(run, outcome.error);
+        return this.settles.ended(run, outcome.error, outcome.kept);
       case "retry":
-        return this.settles.retried(run, op, options, outcome.error, outcome.retryAfterMs);
+        return this.settles.retried(run, op, options, outcome.error, outcome);
       case "reset":
         // The service may have run it: only an operation that may run twice is sent again.
         if (op.onOrphan !== "retry") return this.settles.failed(run, outcome.error);

@@ -60,6 +60,7 @@ export const HEADERS = {
   Link: z.string().describe('The next page, rel="next".'),
   "Accept-Ranges": z.string(),
   "Content-Range": z.string(),
+  "X-Longhaul-Unverified": z.string().describe("1: the bytes of an answer that could not be read"),
 };
 
 const wait = z.union([z.string(), z.number()]).describe("Seconds to wait for the end, at most 60.").optional();
@@ -137,7 +138,14 @@ export const ownRoutes = (asked: Asked): Record<string, Route> => ({
     ...read,
     ...{ id: "getResult", summary: "The service's answer as it was", query: waiting },
     takes: ["Prefer", "Range", "If-None-Match"],
-    answers: bytes,
+    answers: {
+      ...bytes,
+      422: {
+        is: "The job failed because this answer could not be read; these are its bytes, as they came.",
+        type: "*/*",
+        headers: ["X-Longhaul-Unverified"],
+      },
+    },
     faults: ["unknown_job", "wrong_state", "unknown_file", "range", "invalid"],
   },
   "get /jobs/{id}/events": {

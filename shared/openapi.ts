@@ -143,11 +143,25 @@ function operationOf(path: string, route: Route, body: Schema | undefined) {
     ...(route.scope ? { "x-scope": route.scope } : { security: [] }),
     ...(parameters.length > 0 ? { parameters } : {}),
     ...(body || route.form ? { requestBody: { required: true, content } } : {}),
-    responses: {
-      ...Object.fromEntries(Object.entries(route.answers).map(([status, answer]) => [status, answered(answer)])),
-      ...refusals([...(route.scope ? KEYED : []), ...(route.faults ?? []), "bad_request"]),
-    },
+    responses: merged(
+      Object.fromEntries(Object.entries(route.answers).map(([status, answer]) => [status, answered(answer)])),
+      refusals([...(route.scope ? KEYED : []), ...(route.faults ?? []), "bad_request"]),
+    ),
   };
+}
+
+type Response = { description: string; content?: object; headers?: object };
+
+/** A status that is an answer and a refusal as well has both bodies. */
+function merged(answers: Record<string, Response>, refused: Record<string, Response>) {
+  const both = { ...answers, ...refused };
+  for (const [status, answer] of Object.entries(answers)) {
+    const other = refused[status];
+    if (!other) continue;
+    const description = `${answer.description} · ${other.description}`;
+    both[status] = { ...other, ...answer, description, content: { ...other.content, ...answer.content } };
+  }
+  return both;
 }
 
 /** Options without those that are refused so far. */

@@ -4,7 +4,7 @@
  */
 import { Buffer } from "node:buffer";
 import type { Abort } from "./abort.ts";
-import { backoffMs, type Outcome } from "./call.ts";
+import { backoffMs, type Kept, type Outcome } from "./call.ts";
 import type { JobError } from "./faults.ts";
 import type { JobId, JobOptions, WorkerId } from "./jobs.ts";
 import { discardResult, keepResult, whyNotWritten } from "./result-file.ts";
@@ -28,6 +28,9 @@ type Result = Answer["result"];
 
 /** A result above this never goes inline, not even when the volume fails (rule 1: 4 MiB a settle script). */
 export const MAX_INLINE = 4 * 1024 * 1024;
+
+/** An unreadable answer above this lies in RESULTS_DIR: a service that answers so always must not fill Redis for FAILURE_TTL. */
+const MAX_KEPT_INLINE = 16_384;
 
 /** Longest pause between two writes of an answer, ms. */
 const MAX_WRITE_WAIT_MS = 10_000;
@@ -116,15 +119,42 @@ export class Settles {
     return { id, token, kind: "return", ttlMs: this.settings.failureTtlMs, entry };
   }
 
+  /** Fails the attempt, and keeps the bytes of an unreadable 2xx with the job: the error says where they are. */
+  ended(run: Run, error: JobError, kept: Kept | undefined): Settle | Promise<Settle> {
+    return kept ? this.keeping(run, error, kept) : this.failed(run, error);
+  }
+
+  private async keeping(run: Run, error: JobError, { bytes, type }: Kept): Promise<Settle> {
+    const { id } = run.job;
+    const sizeBytes = bytes.byteLength;
+    const small = sizeBytes <= Math.min(MAX_KEPT_INLINE, this.settings.resultInlineBytes);
+    const why = small ? undefined : await this.write(run, bytes, sizeBytes);
+    if (why !== undefined && sizeBytes > MAX_INLINE) {
+      return this.failed(run, {
+        ...error,
+        message: `${error.message}; its ${sizeBytes} bytes could not be kept: ${why}`,
+      });
+    }
+    const message = `${error.message}; its ${sizeBytes} bytes are kept: GET /jobs/${id}/result`;
+    const stored = small || why !== undefined ? { result: bytes } : { sizeBytes };
+    return { ...this.failed(run, { ...error, message }), ...stored, type: type || "application/octet-stream" };
+  }
+
   failed(run: Run, error: JobError): Settle {
     const { id, token } = run.job;
     const entry = this.entry(run, error.code, error);
     return { id, token, kind: "fail", ttlMs: this.settings.failureTtlMs, entry, error: JSON.stringify(error) };
   }
 
-  retried(run: Run, op: Operation, options: JobOptions, error: JobError, afterMs?: number): Settle {
-    if (run.job.attempt > (options.retries ?? op.retries)) return this.failed(run, error);
-    const delayMs = afterMs ?? backoffMs(run.job.attempt, options.backoff ?? op.backoffMs);
+  retried(
+    run: Run,
+    op: Operation,
+    options: JobOptions,
+    error: JobError,
+    { retryAfterMs, kept }: { retryAfterMs?: number; kept?: Kept } = {},
+  ): Settle | Promise<Settle> {
+    if (run.job.attempt > (options.retries ?? op.retries)) return this.ended(run, error, kept);
+    const delayMs = retryAfterMs ?? backoffMs(run.job.attempt, options.backoff ?? op.backoffMs);
     return { ...this.failed(run, error), kind: "retry", delayMs };
   }
 

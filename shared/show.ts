@@ -115,6 +115,7 @@ export function recordText(record: JobRecord, gateway: Estimates): string {
     self: `/jobs/${id}`,
     status: `/jobs/${id}/status`,
     ...(record.state === "finished" ? { result: `/jobs/${id}/result` } : {}),
+    ...(record.kept ? { unverified_result: `/jobs/${id}/result` } : {}),
     ...(record.state === "failed" || record.state === "canceled" ? { requeue: `/jobs/${id}/requeue` } : {}),
     ...(record.options.callback ? { deliveries: `/jobs/${id}/deliveries` } : {}),
     ...(isTerminal(record.state) ? {} : { cancel: `/jobs/${id}/cancel` }),

@@ -187,10 +187,14 @@ function Result({ state, record }) {
 /** Why a job did not finish. A cancel is what somebody asked for, and no fault. */
 function Failure({ state, record }) {
   const { error } = record;
+  const href = `/api/jobs/${encodeURIComponent(record.job_id)}/result`;
+  const answer =
+    record.links.unverified_result &&
+    html`<a class="button" href=${href} download=${`${record.job_id}.answer`}>Download the answer</a>`;
   const isCanceled = record.status === "canceled";
   return html`<section class=${isCanceled ? "card" : "card is-bad"} aria-labelledby="error">
     <div class="card-head"><h2 id="error">${isCanceled ? "Canceled" : "Error"} <span class="dim">${error.code}${error.http_status ? `, HTTP ${error.http_status}` : ""}</span></h2>
-      <div class="buttons"><button type="button" onClick=${() => state.do.copy(error.message, "The error is")}>Copy</button></div></div>
+      <div class="buttons">${answer}<button type="button" onClick=${() => state.do.copy(error.message, "The error is")}>Copy</button></div></div>
     <pre class="error-text" tabindex="0" role="region" aria-label="The error's text">${error.message}</pre>
   </section>`;
 }

@@ -16,6 +16,7 @@
 --   finish          note  "first,last" ms of the answer · body the result · extra "" or "size type": size bytes in a file,
 --                   else inline; type "" = JSON
 --   else            note  JSON of the ended attempt, "" = none · body JSON of the error · extra delay, ms
+--   fail            also extra "k<size> <type>": an unreadable answer is kept, in a file of size bytes, or after a line end of body
 --   kind: finish     terminal, with the result
 --         fail       terminal, with the error
 --         retry      an attempt spent: again after delay, at the far end

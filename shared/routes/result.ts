@@ -3,7 +3,7 @@ import { stat } from "node:fs/promises";
 import { allow, type Gateway, idOf, newApp } from "../app.ts";
 import { Fault } from "../faults.ts";
 import { resultDir } from "../jobs.ts";
-import { answer } from "../range.ts";
+import { answer, type Content } from "../range.ts";
 import { fileBody } from "../runtime.ts";
 import { againOf } from "../show.ts";
 import { noJob } from "../store/inspect.ts";
@@ -17,8 +17,8 @@ export function result(gateway: Gateway) {
     const held = await gateway.hold?.(c.req.raw, id, inspector.ended(id));
     const found = await inspector.result(id);
     if (!found) throw noJob(id);
-    const { state, bytes, fileBytes } = found;
-    if (state !== "finished") {
+    const { state, bytes, fileBytes, unverified } = found;
+    if (state !== "finished" && !unverified) {
       const again = againOf(gateway, found);
       const why = found.error ? `: ${found.error.message}` : "";
       throw new Fault("wrong_state", `Job ${id} is ${state}${why}; only a finished job has a result.`, {
@@ -33,10 +33,13 @@ export function result(gateway: Gateway) {
       "cache-control": "private, no-cache",
       ...held?.headers,
     };
+    // What nobody could read is told by the status, and no browser shows it as a page.
+    const request = unverified ? new Request(c.req.raw.url, { method: c.req.method }) : c.req.raw;
+    const send = (content: Content) => (unverified ? unreadable(answer(request, content)) : answer(request, content));
     const etag = `"${found.rev}"`; // strong: a result changes only by a requeue, which is a new revision
     if (fileBytes === undefined) {
       const whole = bytes ?? new Uint8Array(0);
-      return answer(c.req.raw, {
+      return send({
         sizeBytes: whole.length,
         etag,
         headers,
@@ -52,7 +55,16 @@ export function result(gateway: Gateway) {
         `The result of ${id} (${fileBytes} bytes) is not in RESULTS_DIR of this gateway.`,
       );
     }
-    return answer(c.req.raw, { sizeBytes: fileBytes, etag, headers, body: (start, end) => fileBody(path, start, end) });
+    return send({ sizeBytes: fileBytes, etag, headers, body: (start, end) => fileBody(path, start, end) });
   });
   return app;
+}
+
+/** The kept bytes of an answer that was no result. Whole, as they have no ranges: a 206 would read like success. */
+function unreadable(whole: Response): Response {
+  const headers = new Headers(whole.headers);
+  headers.delete("accept-ranges");
+  headers.set("x-longhaul-unverified", "1");
+  headers.set("content-disposition", "attachment");
+  return new Response(whole.body, { status: 422, headers });
 }

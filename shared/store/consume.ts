@@ -52,6 +52,7 @@ export type Settle = {
   delayMs?: number;
   entry?: string;
   error?: string;
+  /** of a `fail`: the bytes of an unreadable 2xx, kept with the job; then `type` is set */
   result?: string | Uint8Array;
   type?: string;
   sizeBytes?: number;
@@ -64,11 +65,16 @@ const bytesOf = (result: string | Uint8Array = ""): string | Uint8Array =>
 
 /** What settles of one kind and token share, and what each has of its own: see lua/turn.lua. */
 function howOf({ token, kind, ttlMs, started = 0, operation = "-", delayMs = 0, sizeBytes, type }: Settle): string {
-  const extra = type || sizeBytes !== undefined ? `${sizeBytes ?? ""} ${type ?? ""}` : "";
-  return `${token} ${kind} ${ttlMs} ${started} ${operation} ${kind === "finish" ? extra : Math.round(delayMs)}`;
+  const stored = type || sizeBytes !== undefined ? `${sizeBytes ?? ""} ${type ?? ""}` : "";
+  const extra = kind === "finish" ? stored : kind === "fail" && stored ? `k${stored}` : Math.round(delayMs);
+  return `${token} ${kind} ${ttlMs} ${started} ${operation} ${extra}`;
 }
-const addSettle = (values: ScriptValue[], { id, kind, timing = "", result, entry = "", error = "" }: Settle) =>
-  kind === "finish" ? values.push(id, timing, bytesOf(result)) : values.push(id, entry, error);
+function addSettle(values: ScriptValue[], { id, kind, timing = "", result, entry = "", error = "" }: Settle): void {
+  if (kind === "finish") values.push(id, timing, bytesOf(result));
+  else if (kind === "fail" && result !== undefined) {
+    values.push(id, entry, Buffer.concat([Buffer.from(`${error}\n`), Buffer.from(bytesOf(result) as Uint8Array)]));
+  } else values.push(id, entry, error);
+}
 
 export type Verdict = "ok" | "lost" | "gone";
 export const MORE = { empty: 0, jobs: 1, concurrency: 2, paused: 3 } as const;

@@ -100,6 +100,10 @@ const STATUS_FIELDS = [
   FIELD.result, // the last: it may be large, and not everybody needs it
 ];
 
+/** In the order of FIELD's results and what is kept. */
+const RESULT_SIZES = [FIELD.resultSize, FIELD.keptSize];
+const RESULT_BYTES = [FIELD.result, FIELD.kept];
+
 const numberOf = (text: string | null | undefined) => (text === null || text === undefined ? undefined : Number(text));
 const json = <T>(text: string | null | undefined): T | undefined => {
   try {
@@ -108,6 +112,9 @@ const json = <T>(text: string | null | undefined): T | undefined => {
     return undefined;
   }
 };
+
+const keptOf = (type: string | undefined, sizeBytes: number | undefined, bytes: Uint8Array | undefined) =>
+  type === undefined ? undefined : { type, sizeBytes: sizeBytes ?? bytes?.length ?? 0 };
 
 export class Inspector {
   constructor(readonly redis: Connection) {}
@@ -183,12 +190,17 @@ export class Inspector {
   /** What GET /jobs/{id}/result needs. The bytes are there unless they lie in a file. */
   async result(id: JobId) {
     const key = keysOf(serviceOf(id)).job(id);
-    const names = [FIELD.head, FIELD.rev, FIELD.resultType, FIELD.resultSize, FIELD.error, FIELD.due, FIELD.result];
-    const f = await this.ask(() => this.redis.hmgetBuffer(key, ...names));
-    const [h, rev, type, size, error, due] = f.slice(0, 6).map((value) => value?.toString());
+    const names = [FIELD.head, FIELD.rev, FIELD.error, FIELD.due];
+    const f = await this.ask(() =>
+      this.redis.hmgetBuffer(key, ...names, ...[FIELD.resultType, FIELD.keptType], ...RESULT_SIZES, ...RESULT_BYTES),
+    );
+    const [h, rev, error, due, resultType, keptType, resultSize, keptSize] = f
+      .slice(0, 8)
+      .map((value) => value?.toString());
     const head = parseHead(h);
     if (!head) return undefined;
     const { state, start, sequence, operation } = head;
+    const unverified = state === "failed" && keptType !== undefined;
     return {
       id,
       state,
@@ -197,11 +209,13 @@ export class Inspector {
       started: start?.started,
       due: state === "scheduled" ? numberOf(due) : undefined,
       rev: revOf(head, rev),
-      type: type ?? "application/json",
-      fileBytes: numberOf(size),
+      /** what is here is an unreadable 2xx that a failed job keeps */
+      unverified,
+      type: (unverified ? keptType : resultType) ?? "application/json",
+      fileBytes: numberOf(unverified ? keptSize : resultSize),
       error: isTerminal(state) ? json<JobError>(error) : undefined,
       token: start?.token ?? "",
-      bytes: f[6] ?? undefined,
+      bytes: f[unverified ? 9 : 8] ?? undefined,
     };
   }
 
@@ -243,6 +257,8 @@ export class Inspector {
       resultType: text(FIELD.resultType) ?? "application/json",
       resultSize: numberOf(text(FIELD.resultSize)) ?? inline?.length,
       resultInFile: flat[FIELD.resultSize] !== undefined,
+      kept:
+        state === "failed" ? keptOf(text(FIELD.keptType), numberOf(text(FIELD.keptSize)), flat[FIELD.kept]) : undefined,
       error: isTerminal(state) ? json<JobError>(text(FIELD.error)) : undefined,
       attempts: log,
       timing: timing ? { firstByte: Number(timing[0]), lastByte: Number(timing[1]) } : undefined,

@@ -3,6 +3,13 @@ import { by, type Mutant } from "./list.ts";
 
 export const ANSWER_MUTANTS: Mutant[] = [
   {
+    name: "answers: the kept bytes are not stored with the failed job",
+    file: "shared/lane.ts",
+    from: "this.settles.ended(run, outcome.error, outcome.kept)",
+    to: "this.settles.ended(run, outcome.error, undefined)",
+    ...by("kept-answers", "an answer in HTML"),
+  },
+  {
     name: "answers: the bytes of an unreadable 2xx are dropped",
     file: "shared/call.ts",
     from: "...(kept && kept.bytes.byteLength > 0 ? { kept } : {}),",

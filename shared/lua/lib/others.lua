@@ -59,7 +59,12 @@ local function settle(id, key, was, how, note, body)
     -- a cancel that was asked for wins over whatever the call came to (rule 8)
     close(id, job, 'canceled', ttl, 'a', attempt, 'log', log, 'err', CANCELED)
   elseif kind == 'fail' then
-    close(id, job, 'failed', ttl, 'err', body, 'log', log)
+    local size, type = string.match(how.extra, '^k(%d*) (.*)$')
+    local line_end = size and find(body, '\n', 1, true) -- JSON of one line, so the first one ends it
+    local err = line_end and string.sub(body, 1, line_end - 1) or body
+    if not size then close(id, job, 'failed', ttl, 'err', err, 'log', log)
+    elseif size ~= '' then close(id, job, 'failed', ttl, 'err', err, 'log', log, 'kt', type, 'kf', size)
+    else close(id, job, 'failed', ttl, 'err', err, 'log', log, 'kt', type, 'k', string.sub(body, line_end + 1)) end
   elseif kind == 'retry' then
     count('retried')
     again(job, delay, false, 'a', attempt, 'log', log)
