@@ -67,7 +67,7 @@ async function submit(
     const caller = allowed(gateway, request, env, "submit");
     const body = await readBody(request, config.maxBodyBytes);
     const options = query && queryOptions(query);
-    const job = newJob(config, op, parseJson(body, config.maxJsonDepth), options);
+    const job = newJob(gateway, op, parseJson(body, config.maxJsonDepth), options);
     fromHeaders(job, request.headers, caller, body, options);
     if (op.forwardHeaders.length > 0) addForwarded(job, forwardedOf(request.headers, op, config.apiKeys));
     response = await accept(gateway, request, job);
@@ -183,7 +183,7 @@ export function assemble(config: Config, redis: Connection, stopping = new Abort
     inspector,
     producer: new Producer(redis, config),
     snapshots: new Snapshots(inspector, config.registry, config.leaseMs),
-    history: new History(new Viewer(redis), [...config.registry.services.keys()]),
+    history: new History(new Viewer(redis), [...config.registry.services.keys()], () => inspector.time.now()),
     guard: guard(config),
   };
 }
@@ -197,6 +197,7 @@ async function main(): Promise<void> {
   let warnings: string[] = [];
   // Checked each time a connection is ready: Redis may be away now, and another one may come back.
   redis.on("ready", () => {
+    void gateway.inspector.time.ask(redis); // this may be another Redis, with another clock
     const check = async () => {
       warnings = await checkRedis(redis, config.allowVolatile);
       for (const warning of warnings) console.log(`Redis: ${warning}`);
@@ -230,6 +231,13 @@ async function main(): Promise<void> {
       () => ending.signal.aborted,
     );
   }
+  void repeat(
+    "time",
+    5_000,
+    () => gateway.inspector.time.ask(redis),
+    () => {},
+    () => ending.signal.aborted,
+  );
   let stopping = false;
   const stop = async () => {
     if (stopping) process.exit(0);

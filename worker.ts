@@ -22,7 +22,7 @@ import { Snapshots } from "./shared/snapshot.ts";
 import { Consumer } from "./shared/store/consume.ts";
 import { Inspector, MOST_RUNS, type WorkerInfo } from "./shared/store/inspect.ts";
 import { Maintainer } from "./shared/store/maintain.ts";
-import { Presence, register } from "./shared/store/presence.ts";
+import { type Announced, Presence, register } from "./shared/store/presence.ts";
 import { checkRedis, connect, info, UnfitRedis } from "./shared/store/redis.ts";
 import { Viewer } from "./shared/store/view.ts";
 import { VERSION } from "./shared/version.ts";
@@ -64,10 +64,12 @@ tellAway(redis, config!.redisUrl, log);
 const events = connect(config!.redisUrl, "work", `longhaul-events-${worker}`);
 const consumer = new Consumer(redis, worker);
 const presence = new Presence(redis, worker);
+const inspector = new Inspector(redis);
 for (let fit = false; !fit; ) {
   try {
     for (const warning of await checkRedis(redis, config!.allowVolatile)) log(`Redis: ${warning}`);
     await register(redis, services);
+    await inspector.time.ask(redis);
     fit = true;
   } catch (error) {
     if (error instanceof UnfitRedis) fail(`Redis cannot be used: ${error.message}`);
@@ -109,7 +111,6 @@ const lanes = services.map((name) => laneOf(serviceName(name)));
 const done = Promise.all(lanes.map(({ lane }) => lane.run()));
 let state: WorkerInfo["state"] = "running";
 let signals = 0;
-const startedAt = Date.now();
 
 /** why large results cannot be written, in a sentence; undefined = they can */
 let resultsFault = await checkResults(config!.resultsDir, worker);
@@ -127,14 +128,12 @@ function resultsFaultNow(): { results?: string } {
   return { results: `${resultsFault ?? `RESULTS_DIR cannot be written: ${waiting[0]}`}; ${kept}` };
 }
 
-const describe = (): WorkerInfo => ({
+const describe = (): Announced => ({
   id: worker,
   host: hostname(),
   pid: process.pid,
   version: VERSION,
   runtime: RUNTIME,
-  startedAt,
-  beatAt: Date.now(),
   state,
   rssBytes: process.memoryUsage().rss,
   ...resultsFaultNow(),
@@ -146,10 +145,10 @@ const describe = (): WorkerInfo => ({
         busy: lane.prefetch.busy,
         operations: lane.operations,
         // a map keeps the order of insertion: the longest running first
-        runs: [...lane.running.values().take(MOST_RUNS)].map(({ job, started }) => ({
+        runs: [...lane.running.values().take(MOST_RUNS)].map(({ job }) => ({
           id: job.id,
           op: job.operation,
-          since: started,
+          since: job.started,
         })),
         ...(lane.parking.parked ? { parked: lane.parking.parked.reason, since: lane.parking.parked.since } : {}),
       },
@@ -163,7 +162,7 @@ every(
   async () => {
     await Promise.all(lanes.map(({ lane }) => lane.beat()));
     obey(await presence.order());
-    if (!over) await presence.announce(describe());
+    if (!over) inspector.time.heard(await presence.announce(describe()));
   },
   "beat",
 );
@@ -199,8 +198,8 @@ const maintainer = new Maintainer(redis);
 const watch = new Watch(config!.leaseMs);
 for (const clock of clocks)
   every(clock.everyMs(config!), () => clock.step({ maintainer, config, watch, log }), clock.name);
-const snapshots = new Snapshots(new Inspector(redis), config!.registry, config!.leaseMs);
-const history = new History(new Viewer(redis), [...config!.registry.services.keys()]);
+const snapshots = new Snapshots(inspector, config!.registry, config!.leaseMs);
+const history = new History(new Viewer(redis), [...config!.registry.services.keys()], () => inspector.time.now());
 for (const clock of everywhere)
   every(clock.everyMs(config!), () => clock.step({ redis, snapshots, history, config, log }), clock.name);
 every(60_000, () => maintainer.forget(10 * config.leaseMs), "forget");

@@ -24,13 +24,14 @@ const feed = connect({
   live(live) {
     const { skew } = store.get();
     const first = !entered;
-    // the gateway's clock, smoothed by nothing but the first look: a jump of a second does not matter
-    const seen = live.at - Date.now();
+    // Redis's clock, as every time on the page is, smoothed by nothing but the first look: a jump of a second does not
+    // matter. The reader's own clock may be off, and may be set: performance.now() tells what has passed since.
+    const seen = live.at - performance.now();
     const closer = store.get().live === undefined || Math.abs(seen - skew) > 3_000 ? seen : skew;
-    store.set({ live, you: live.you, heardAt: Date.now(), skew: closer, now: Date.now() + closer });
+    store.set({ live, you: live.you, heardAt: performance.now(), skew: closer, now: performance.now() + closer });
     if (first) arrive();
   },
-  beat: () => store.set({ heardAt: Date.now() }),
+  beat: () => store.set({ heardAt: performance.now() }),
   link(link) {
     if (store.get().link !== link) store.set({ link });
     if (link === "signed out") {
@@ -64,7 +65,7 @@ window.addEventListener("hashchange", () => {
 let n = 0;
 setInterval(() => {
   if (document.hidden) return;
-  store.set({ now: Date.now() + store.get().skew });
+  store.set({ now: performance.now() + store.get().skew });
   if (entered) refresh(++n);
 }, 1_000);
 

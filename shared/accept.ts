@@ -49,10 +49,11 @@ export async function accept(gateway: Gateway, request: Request, job: NewJob): P
   Object.assign(headers, held?.headers);
   if (held?.ended) return showStatus(gateway, request, id, headers);
   // The one that an Idempotency-Key stands for may be due before this one would be.
-  const waitS = job.due && !replayed ? againS(null, job.due) : etaOfLast(gateway, job);
+  const dueMs = job.delayMs ?? (job.due === undefined ? 0 : job.due - gateway.snapshots.now());
+  const waitS = dueMs > 0 && !replayed ? againS(null, dueMs) : etaOfLast(gateway, job);
   headers["retry-after"] = String(waitS);
   // an id has nothing that JSON escapes
-  return jsonText(`{"job_id":"${id}","status":"${job.due ? "scheduled" : "queued"}"}`, 202, headers);
+  return jsonText(`{"job_id":"${id}","status":"${dueMs > 0 ? "scheduled" : "queued"}"}`, 202, headers);
 }
 
 /** The status in its old shape. @throws Fault unknown_job */

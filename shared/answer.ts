@@ -51,13 +51,16 @@ export function checkedJson(bytes: Uint8Array): { text: string } | { fault: stri
   }
 }
 
-/** Seconds or an HTTP date → ms from now, at most an hour; undefined when it is neither. */
-export function parsedRetryAfter(header: string | null): number | undefined {
+/**
+ * Seconds or an HTTP date → ms from now, at most an hour; undefined when it is neither.
+ * @param date  the answer's header Date: when it is there, a date counts from it, since both are by the sender's clock
+ */
+export function parsedRetryAfter(header: string | null, date: string | null | undefined): number | undefined {
   const text = header?.trim() ?? "";
   const ms = /^\d+$/.test(text)
     ? Number(text) * 1_000
     : /[a-z]/i.test(text)
-      ? Date.parse(text) - Date.now()
+      ? Date.parse(text) - (Date.parse(date ?? "") || Date.now())
       : Number.NaN;
   return Number.isNaN(ms) ? undefined : Math.min(Math.max(ms, 0), MAX_RETRY_AFTER_MS);
 }

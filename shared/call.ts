@@ -217,7 +217,7 @@ function notKept(request: CallRequest, { status, header }: Head, type: string, b
   const wish = header("x-job-retry")?.trim().toLowerCase();
   const again = wish === "yes" || (wish !== "no" && (RETRYABLE.has(status) || (status === 500 && request.retry500)));
   if (!again) return failed(code, message, status);
-  const retryAfterMs = parsedRetryAfter(header("retry-after"));
+  const retryAfterMs = parsedRetryAfter(header("retry-after"), header("date"));
   const error = fault(code, message, true, status);
   return retryAfterMs === undefined ? { kind: "retry", error } : { kind: "retry", error, retryAfterMs };
 }

@@ -65,11 +65,15 @@ export type Delivery = {
   retryAfterMs?: number;
 };
 
-/** Sends one callback. Never throws. */
+/**
+ * Sends one callback. Never throws.
+ * @param now  ms since 1970, by Redis: receivers refuse a signature that is minutes off, so a machine's own clock must not make it
+ */
 export async function sendCallback(
   url: string,
   id: string,
   body: string,
+  now: number,
   settings: CallbackSettings,
 ): Promise<Delivery> {
   const began = performance.now();
@@ -80,7 +84,7 @@ export async function sendCallback(
       headers: {
         "content-type": "application/json",
         "user-agent": `longhaul/${VERSION}`,
-        ...signatureOf(settings.webhookSecrets, id, Date.now(), body),
+        ...signatureOf(settings.webhookSecrets, id, now, body),
       },
       body,
       allow: settings.callbackAllow,
@@ -91,7 +95,7 @@ export async function sendCallback(
     answer.discard();
     const { status } = answer;
     if (status >= 200 && status < 300) return { ok: true, final: true, status, ms: ms() };
-    const retryAfterMs = parsedRetryAfter(answer.headers.get("retry-after"));
+    const retryAfterMs = parsedRetryAfter(answer.headers.get("retry-after"), answer.headers.get("date"));
     return {
       ok: false,
       final: status === 410, // Gone: the receiver wants no more of it

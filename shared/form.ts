@@ -48,7 +48,7 @@ export async function oneFile<T>(
   let dealt = 0;
   let wake = () => {};
   let moved = () => {};
-  /** since when the sender is waited for; Infinity while it waits for us */
+  /** since when, by performance.now(), the sender is waited for; Infinity while it waits for us */
   let since = Infinity;
 
   /** The first thing that is wrong ends it all: the reading, the parsing, and the taking. */
@@ -89,7 +89,8 @@ export async function oneFile<T>(
   request.signal?.addEventListener("abort", cut, { once: true });
   const watch = setInterval(
     () => {
-      if (Date.now() - since > silenceMs) fail(new Fault("bad_request", `Nothing arrived for ${silenceMs / 1_000} s.`));
+      if (performance.now() - since > silenceMs)
+        fail(new Fault("bad_request", `Nothing arrived for ${silenceMs / 1_000} s.`));
     },
     Math.min(silenceMs, 5_000),
   );
@@ -102,7 +103,7 @@ export async function oneFile<T>(
     });
   try {
     while (problem === undefined) {
-      since = Date.now();
+      since = performance.now();
       const { done, value } = await reader.read();
       since = Infinity;
       if (done || problem !== undefined) break;

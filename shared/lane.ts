@@ -25,7 +25,7 @@ import { Lease } from "./lease.ts";
 import { Parking } from "./parking.ts";
 import { Prefetch } from "./prefetch.ts";
 import type { Operation } from "./services.ts";
-import { MAX_INLINE, type Run, type SettleSettings, Settles } from "./settle.ts";
+import { MAX_INLINE, type Run, redisNow, type SettleSettings, Settles } from "./settle.ts";
 import { type Ask, type Consumer, MORE, type Settle, type Taken, type Turned } from "./store/consume.ts";
 import { headersOf } from "./told.ts";
 
@@ -212,7 +212,7 @@ export class Lane {
   }
 
   private start(job: Taken): void {
-    const run: Run = { job, started: Date.now(), abort: new Abort() };
+    const run: Run = { job, heardAt: performance.now(), abort: new Abort() };
     const earlier = this.running.get(job.id);
     // One that is over is being settled; and under a turn, `done` may only grow.
     if (earlier && !earlier.over) this.drop(earlier, "it was taken again here");
@@ -290,8 +290,9 @@ export class Lane {
   }
 
   private async refused(run: Run, op: Operation, error: JobError): Promise<Settle> {
-    this.parking.park(error.message, op);
-    if (!(await this.parking.givenUp(run.job))) return this.settles.returned(run);
+    const now = redisNow(run);
+    this.parking.park(error.message, op, now);
+    if (!(await this.parking.givenUp(run.job, now))) return this.settles.returned(run);
     return this.settles.failed(run, { ...error, code: "service_unreachable", retryable: false });
   }
 

@@ -69,7 +69,7 @@ export class Metrics {
   private readonly registry = new Registry();
   private readonly fill: ((snapshot: Snapshot | undefined) => void)[] = [];
   private snapshot: Snapshot | undefined;
-  private made: { at: number; text: Promise<string> } | undefined;
+  private made: { of: Snapshot; text: Promise<string> } | undefined;
 
   constructor() {
     const services = (name: string, help: string, value: (state: ServiceState) => number) =>
@@ -156,12 +156,12 @@ export class Metrics {
 
   /** @param snapshot  undefined = Redis does not answer: its figures are left out rather than shown old */
   text(snapshot: Snapshot | undefined): Promise<string> {
-    const at = snapshot?.at ?? 0;
-    if (this.made?.at === at && at > 0) return this.made.text;
+    if (snapshot && this.made?.of === snapshot) return this.made.text;
     this.snapshot = snapshot;
     for (const fill of this.fill) fill(snapshot);
-    this.made = { at, text: this.registry.metrics() };
-    return this.made.text;
+    const text = this.registry.metrics();
+    this.made = snapshot && { of: snapshot, text };
+    return text;
   }
 
   private gauge(

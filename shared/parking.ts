@@ -10,6 +10,7 @@ import type { Operation } from "./services.ts";
 import type { Taken } from "./store/consume.ts";
 import { endPark, notePark } from "./store/presence.ts";
 
+/** since: ms since 1970, by Redis */
 export type Parked = { since: number; reason: string; probes: number };
 
 export class Parking {
@@ -28,10 +29,10 @@ export class Parking {
     private readonly resume: () => void,
   ) {}
 
-  /** The service refuses connections: take nothing, probe with backoff. */
-  park(reason: string, op: Operation): void {
+  /** The service refuses connections: take nothing, probe with backoff. @param now  by Redis */
+  park(reason: string, op: Operation, now: number): void {
     if (this.parked || this.stopped) return;
-    this.parked = { since: Date.now(), reason, probes: 0 };
+    this.parked = { since: now, reason, probes: 0 };
     this.proven = false;
     this.log(`${this.service}: parked, ${reason}`);
     void notePark(this.redis, this.service).catch(() => {});
@@ -45,9 +46,9 @@ export class Parking {
     this.proven = true;
   }
 
-  /** Whether a refused job has been refused for PARK_LIMIT. */
-  async givenUp(job: Taken): Promise<boolean> {
-    if (Date.now() - job.created <= this.limitMs) return false;
+  /** Whether a refused job has been refused for PARK_LIMIT. @param now  by Redis, as the job's times are */
+  async givenUp(job: Taken, now: number): Promise<boolean> {
+    if (now - job.created <= this.limitMs) return false;
     return this.limitPassed().catch(() => false);
   }
 
@@ -86,6 +87,7 @@ export class Parking {
   }
 
   private async limitPassed(): Promise<boolean> {
-    return Date.now() - (await notePark(this.redis, this.service)) > this.limitMs;
+    const { now, since } = await notePark(this.redis, this.service);
+    return now - since > this.limitMs;
   }
 }

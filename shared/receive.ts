@@ -122,16 +122,35 @@ function asStoreFault(error: unknown): unknown {
   return why ? new Fault("not_stored", `The file was not stored: ${why}.`) : error;
 }
 
+/**
+ * What time it is by the clock that stamps the files in `dir`: a volume may be another machine's, and ours may be off.
+ * @returns ms since 1970; undefined where nothing can be written
+ */
+async function volumeTime(dir: string): Promise<number | undefined> {
+  const path = join(dir, `.longhaul-${HOST}-${process.pid}-${random62(16)}.part`);
+  try {
+    const handle = await open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW);
+    await handle.close();
+    return (await stat(path)).mtimeMs;
+  } catch {
+    return undefined;
+  } finally {
+    await unlink(path).catch(() => {});
+  }
+}
+
 /** Removes what killed gateways left: parts of this host's dead processes, and old ones of any host. */
 export async function sweepParts(dir: string): Promise<number> {
   let swept = 0;
+  let now: number | undefined;
   for (const name of await readdir(dir).catch(() => [])) {
     const m = TEMPORARY.exec(name);
     if (!m) continue;
     const path = join(dir, name);
     const dead = m[1] === HOST && !isAlive(Number(m[2]));
     const found = await stat(path).catch(() => undefined);
-    if (!found || !(dead || Date.now() - found.mtimeMs > DEAD_MS)) continue;
+    if (!dead) now ??= await volumeTime(dir);
+    if (!found || !(dead || (now !== undefined && now - found.mtimeMs > DEAD_MS))) continue;
     if (
       await unlink(path).then(
         () => true,

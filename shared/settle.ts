@@ -20,8 +20,12 @@ export type SettleSettings = {
   resultWriteRetryMs: number;
 };
 
-/** An attempt in a lane's hands; over: its settle is made. */
-export type Run = { job: Taken; started: number; abort: Abort; why?: "cancel" | "drain" | "lost"; over?: boolean };
+/** An attempt in a lane's hands. heardAt: performance.now() when it came; over: its settle is made. */
+export type Run = { job: Taken; heardAt: number; abort: Abort; why?: "cancel" | "drain" | "lost"; over?: boolean };
+
+/** The time by Redis, ms since 1970: what it was when the job was taken, and what has passed since. */
+export const redisNow = ({ job, heardAt }: Pick<Run, "job" | "heardAt">): number =>
+  Math.round(job.started + performance.now() - heardAt);
 
 type Answer = Extract<Outcome, { kind: "finished" }>;
 type Result = Answer["result"];
@@ -168,8 +172,8 @@ export class Settles {
     return JSON.stringify({
       attempt,
       worker: this.worker,
-      started: run.started,
-      ended: Date.now(),
+      started: run.job.started,
+      ended: redisNow(run),
       outcome,
       ...(message ? { message } : {}),
       ...(error?.http_status ? { http_status: error.http_status } : {}),

@@ -3,9 +3,9 @@ import { isTerminal, type JobRecord, serviceOf } from "./jobs.ts";
 import { etaS, type Snapshot } from "./snapshot.ts";
 import type { Status } from "./store/inspect.ts";
 
-/** Where estimates come from. A worker that shows an ended job has none. */
-export type Estimates = { snapshots: { peek(): Snapshot | undefined } };
-export const NO_ESTIMATES: Estimates = { snapshots: { peek: () => undefined } };
+/** Where estimates come from; `now` is by Redis, as the times of jobs are. A worker that shows an ended job has none. */
+export type Estimates = { snapshots: { peek(): Snapshot | undefined; now(): number } };
+export const NO_ESTIMATES: Estimates = { snapshots: { peek: () => undefined, now: () => 0 } };
 
 export const iso = (ms: number | undefined): string | null => (ms === undefined ? null : new Date(ms).toISOString());
 
@@ -32,7 +32,8 @@ export function estimate(gateway: Estimates, job: Judged): Forecast {
     : gateway.snapshots.peek()?.services.find((s) => s.service === service);
   if (!state) return { position: null, eta_s: null };
   if (job.state === "started") {
-    return { position: null, eta_s: etaS(state, job.operation, undefined, Date.now() - (job.started ?? Date.now())) };
+    const now = gateway.snapshots.now();
+    return { position: null, eta_s: etaS(state, job.operation, undefined, Math.max(0, now - (job.started ?? now))) };
   }
   if (job.state !== "queued") return { position: null, eta_s: null };
   const position = Math.max(1, job.sequence - state.counts.head);
@@ -44,16 +45,18 @@ const LONGEST_AWAY_S = 60;
 
 /**
  * When it makes sense to ask for a job again, s.
- * @param due  ms since 1970, of a scheduled one: nothing happens to it before
+ * @param dueMs  until a scheduled one is due: nothing happens to it before
  */
-export function againS(etaS: number | null, due?: number): number {
-  const waitS = due === undefined ? (etaS ?? 1) : Math.ceil((due - Date.now()) / 1_000);
+export function againS(etaS: number | null, dueMs?: number): number {
+  const waitS = dueMs === undefined ? (etaS ?? 1) : Math.round(dueMs / 1_000);
   return Math.max(1, Math.min(waitS, LONGEST_AWAY_S));
 }
 
 /** againS of a job as it was read; undefined once it has ended. */
 export const againOf = (gateway: Estimates, job: Judged & Pick<Status, "due">): number | undefined =>
-  isTerminal(job.state) ? undefined : againS(estimate(gateway, job).eta_s, job.due);
+  isTerminal(job.state)
+    ? undefined
+    : againS(estimate(gateway, job).eta_s, job.due === undefined ? undefined : job.due - gateway.snapshots.now());
 
 /**
  * The status as old clients read it: always job_id, status, result, error; further keys beside them.

@@ -30,6 +30,7 @@ export type ServiceState = {
 };
 
 export type Snapshot = {
+  /** ms since 1970, by Redis */
   at: number;
   services: ServiceState[];
   workers: WorkerInfo[];
@@ -46,6 +47,8 @@ const SERVED_MS = 3;
 
 export class Snapshots {
   private last: Snapshot | undefined;
+  /** performance.now() of the last one: a step of the machine's clock makes it neither older nor younger */
+  private readAt = 0;
   private reading: Promise<Snapshot> | undefined;
   private refreshing: ReturnType<typeof setTimeout> | undefined;
 
@@ -57,7 +60,7 @@ export class Snapshots {
 
   /** The newest snapshot, at most `maxAgeMs` old. @throws Fault redis_* */
   get(maxAgeMs = FRESH_MS): Promise<Snapshot> {
-    if (this.last && Date.now() - this.last.at <= maxAgeMs) return Promise.resolve(this.last);
+    if (this.last && performance.now() - this.readAt <= maxAgeMs) return Promise.resolve(this.last);
     this.reading ??= this.read().finally(() => {
       this.reading = undefined;
     });
@@ -66,13 +69,18 @@ export class Snapshots {
 
   /** The last snapshot without waiting, however old; it is refreshed behind the caller's back, and not before it is served. */
   peek(): Snapshot | undefined {
-    if (!this.refreshing && (!this.last || Date.now() - this.last.at > FRESH_MS)) {
+    if (!this.refreshing && (!this.last || performance.now() - this.readAt > FRESH_MS)) {
       this.refreshing = setTimeout(() => {
         this.refreshing = undefined;
         this.get().catch(() => {});
       }, SERVED_MS);
     }
     return this.last;
+  }
+
+  /** The time by Redis, ms since 1970. */
+  now(): number {
+    return this.inspector.time.now();
   }
 
   private async read(): Promise<Snapshot> {
@@ -104,7 +112,8 @@ export class Snapshots {
         ),
       };
     });
-    this.last = { at: Date.now(), services, workers, memory };
+    this.readAt = performance.now();
+    this.last = { at: this.now(), services, workers, memory };
     return this.last;
   }
 }
@@ -117,18 +126,18 @@ function standing(
   lanes: WorkerInfo["lanes"][string][],
   draining: boolean,
 ): Standing {
-  const { queued, started, scheduled } = counts;
+  const { queued, started, scheduled, now } = counts;
   const later = known ? 0 : scheduled;
   if (!known && queued + started + later === 0) return { word: "not deployed", text: "not deployed" };
   if (counts.paused) return { word: "paused", text: `paused (${jobs(queued)} ${wait(queued)})` };
   if (!deployed && queued + started === 0) return { word: "not deployed", text: "not deployed" };
   const parked = lanes.filter((lane) => lane.parked);
   if (parked.length > 0 && parked.length === lanes.length) {
-    const since = Math.min(...parked.map((lane) => lane.since ?? Date.now()));
+    const since = Math.min(...parked.map((lane) => lane.since ?? now));
     return {
       word: "parked",
       since,
-      text: `parked (${parked[0]?.parked}; ${jobs(queued)} ${wait(queued)}, for ${minutes(Date.now() - since)})`,
+      text: `parked (${parked[0]?.parked}; ${jobs(queued)} ${wait(queued)}, for ${minutes(Math.max(0, now - since))})`,
     };
   }
   if (lanes.length === 0 && queued + later > 0) {

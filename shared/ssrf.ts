@@ -152,11 +152,11 @@ class Clock {
     timeoutMs: number,
     private readonly signal: AbortSignal | undefined,
   ) {
-    this.end = Date.now() + timeoutMs;
+    this.end = performance.now() + timeoutMs;
   }
   /** Waits for one step. @throws GuardError timeout, after `undo`, when the step is too slow */
   async step<T>(what: string, work: Promise<T>, undo: () => void = () => {}): Promise<T> {
-    const ms = Math.max(0, Math.min(this.silenceMs, this.end - Date.now()));
+    const ms = Math.max(0, Math.min(this.silenceMs, this.end - performance.now()));
     let timer: ReturnType<typeof setTimeout> | undefined;
     let left: (() => void) | undefined;
     const late = new Promise<never>((_, reject) => {

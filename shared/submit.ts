@@ -198,6 +198,9 @@ function checkedPayload(op: Operation, payload: unknown): Record<string, unknown
   return value;
 }
 
+/** What a job is judged by: the deployment's settings, and Redis's clock, ms since 1970. */
+type Judge = { config: CallbackSettings; snapshots: { now(): number } };
+
 /**
  * Builds a job of an operation.
  * @param payload  parsed, not yet checked
@@ -205,13 +208,7 @@ function checkedPayload(op: Operation, payload: unknown): Record<string, unknown
  * @param at       where the payload stands in the body, "" = it is the body
  * @throws Fault invalid, not_supported, service_not_deployed, unknown_file
  */
-export function newJob(
-  settings: CallbackSettings,
-  op: Operation,
-  payload: unknown,
-  options: Options | undefined,
-  at = "",
-): NewJob {
+export function newJob(judge: Judge, op: Operation, payload: unknown, options: Options | undefined, at = ""): NewJob {
   if (!op.url) {
     throw new Fault(
       "service_not_deployed",
@@ -222,7 +219,7 @@ export function newJob(
   const checked = at === "" ? checkedPayload(op, payload) : under(at, () => checkedPayload(op, payload));
   const id = newJobId(serviceName(op.service));
   const job: NewJob = { id, operation: op.name, payload: JSON.stringify(checked) };
-  return options ? { ...job, ...optionsOf(settings, op, options) } : job;
+  return options ? { ...job, ...optionsOf(judge, op, options) } : job;
 }
 
 function refuseUnsupported(options: Options): void {
@@ -232,7 +229,7 @@ function refuseUnsupported(options: Options): void {
 }
 
 /** What a job has of its options. @throws Fault invalid */
-function optionsOf(settings: CallbackSettings, op: Operation, options: Options): Partial<NewJob> {
+function optionsOf({ config, snapshots }: Judge, op: Operation, options: Options): Partial<NewJob> {
   if (options.timeout !== undefined && options.timeout > op.timeoutMs) {
     throw new Fault("invalid", `timeout: ${op.name} may run for ${op.timeoutMs / 1000} s at most.`, {
       errors: [{ path: "timeout", message: `at most ${op.timeoutMs / 1000} s` }],
@@ -255,11 +252,11 @@ function optionsOf(settings: CallbackSettings, op: Operation, options: Options):
   if (options.result_ttl !== undefined) kept.resultTtl = options.result_ttl;
   if (options.tags?.length) kept.tags = options.tags;
   if (options.callback_url !== undefined) {
-    checkCallback(options.callback_url, settings);
+    checkCallback(options.callback_url, config);
     kept.callback = options.callback_url;
   }
-  const due = options.run_at ? Date.parse(options.run_at) : options.delay ? Date.now() + options.delay : undefined;
-  if (due !== undefined && due > Date.now() + 12 * MAX_DURATION_MS) {
+  const due = options.run_at === undefined ? undefined : Date.parse(options.run_at);
+  if (due !== undefined && due > snapshots.now() + 12 * MAX_DURATION_MS) {
     throw new Fault("invalid", "run_at: lies more than 360 days ahead.", {
       errors: [{ path: "run_at", message: "at most 360 days ahead" }],
     });
@@ -268,6 +265,7 @@ function optionsOf(settings: CallbackSettings, op: Operation, options: Options):
     options: kept,
     priority: options.priority,
     due,
+    delayMs: options.delay || undefined,
     timeoutMs: options.timeout,
     effects: kept.callback ? "c" : undefined,
     // a life of 0 would erase the result before anybody reads it

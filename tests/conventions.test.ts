@@ -236,6 +236,29 @@ test("what must not know HTTP status, Redis, or the environment does not", () =>
   }
 });
 
+// ---- clocks
+
+/** Where the machine's own clock is read, how often, and why nothing is decided by it. */
+const WALL_CLOCK: Record<string, [times: number, why: string]> = {
+  "gateway.ts": [1, "the time of a log line"],
+  "worker.ts": [1, "the time of a log line"],
+  "shared/store/time.ts": [1, "stands in until Redis first says what time it is"],
+  "shared/answer.ts": [1, "a Retry-After date of an answer that has no Date: there is nothing else to count from"],
+};
+
+test("nothing is decided by the machine's own clock: Redis's clock, or performance.now()", () => {
+  const reads = /\bDate\.now\b|\bnew Date\(\)|(?<!new )\bDate\(\)|\bperformance\.timeOrigin\b|\bTemporal\b/g;
+  const found = Object.fromEntries(
+    [...SOURCES, ...glob("up/*.ts"), ...glob("dashboard/**/*.js")].flatMap((path) => {
+      const times = code(path).match(reads)?.length;
+      return times ? [[path, times]] : [];
+    }),
+  );
+  expect(found).toEqual(Object.fromEntries(Object.entries(WALL_CLOCK).map(([path, [times]]) => [path, times])));
+  for (const path of glob("shared/lua/**/*.lua"))
+    expect([path, /\bos\.(time|clock)/.test(read(path))]).toEqual([path, false]);
+});
+
 // ---- size
 
 const physical = (path: string) => read(path).split("\n").length - 1;

@@ -74,9 +74,9 @@ test("without a session nothing is told; with one, or with a key in a header, it
 
 test("a forged, altered, expired or foreign cookie is none; a key that is taken away ends its sessions", async () => {
   const { session } = guard(board.config);
-  const good = session.issue(KEYS.admin);
+  const good = session.issue(KEYS.admin, Date.now());
   const [name, until, signature] = good.split(".") as [string, string, string];
-  const reader = session.issue(KEYS.read);
+  const reader = session.issue(KEYS.read, Date.now());
   const bad = {
     "another expiry": `${name}.${Number(until) + 1}.${signature}`,
     "another key's name": `${reader.split(".")[0]}.${until}.${signature}`,
@@ -85,7 +85,7 @@ test("a forged, altered, expired or foreign cookie is none; a key that is taken 
     "a cut signature": good.slice(0, -1),
     "an endless one": `${name}.Infinity.${signature}`,
     expired: session.issue(KEYS.admin, Date.now() - SESSION_MS - 1_000),
-    "signed with an unknown key": session.issue("a-key-that-nobody-has"),
+    "signed with an unknown key": session.issue("a-key-that-nobody-has", Date.now()),
     empty: "..",
   };
   const status = async (cookie: string) =>

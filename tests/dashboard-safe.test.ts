@@ -13,6 +13,7 @@ const KEY = { "x-api-key": KEYS.admin };
 const EVIL = (n: number) => `<img src=x onerror="window.evil=${n}"><svg onload="window.evil=${n}">"'\`;javascript:${n}`;
 let stack: Stack;
 let browser: Browser;
+let beating: ReturnType<typeof setInterval> | undefined;
 const ids: Record<"failed" | "done" | "running" | "text", string> = { failed: "", done: "", running: "", text: "" };
 
 beforeAll(async () => {
@@ -41,16 +42,19 @@ beforeAll(async () => {
   }
   const worker = {
     ...{ id: EVIL(12), host: EVIL(13), pid: 1, version: EVIL(14), runtime: EVIL(15), startedAt: 0, state: EVIL(16) },
-    ...{ beatAt: Date.now() + 3_600_000, rssBytes: 1 },
+    rssBytes: 1,
     lanes: { [EVIL(17)]: { slots: 1, busy: 1, parked: EVIL(18), runs: [{ id: EVIL(19), op: EVIL(20), since: 0 }] } },
   };
-  await redis.hset("lh:workers", "evil", JSON.stringify(worker));
+  const beat = () => redis.hset("lh:workers", "evil", JSON.stringify({ ...worker, beatAt: Date.now() }));
+  await beat();
+  beating = setInterval(beat, 1_000);
   await redis.lpush("lh:audit", JSON.stringify({ at: EVIL(21), who: EVIL(22), action: EVIL(23), target: EVIL(24) }));
   for (const volume of ["uploads", "output", "examples"]) mkdirSync(join(stack.dir, volume), { recursive: true });
   for (const name of ["house.ifc", `${EVIL(25).replaceAll("/", "")}.ifc`])
     writeFileSync(join(stack.dir, "uploads", name), "x");
 }, 60_000);
 afterAll(async () => {
+  clearInterval(beating);
   await browser?.close();
   await stack?.stop();
 });

@@ -91,12 +91,12 @@ export class Children {
   async start(program: Program): Promise<void> {
     if (this.#stopping) return;
     const running = this.#spawn(program, 0);
-    const deadline = Date.now() + program.startMs;
+    const deadline = performance.now() + program.startMs;
     const dead = () => running.child.exitCode !== null || running.child.signalCode !== null;
     while (program.ready && !(await program.ready())) {
       if (dead()) throw new Trouble(`${program.name} ended while starting: ${this.#reason(running)}`);
       if (this.#stopping) return;
-      if (Date.now() > deadline) {
+      if (performance.now() > deadline) {
         throw new Trouble(`${program.name} was not ready after ${program.startMs / 1000} s.${tailOf(running)}`);
       }
       await Bun.sleep(50);
@@ -120,7 +120,7 @@ export class Children {
     const output = Promise.all([read(child.stdout), read(child.stderr)]);
     // A grandchild may hold the pipes open, so the output is waited for only a moment.
     const gone = child.exited.then(async () => void (await Promise.race([output, Bun.sleep(200)])));
-    const running = { program, child, tail, startedMs: Date.now(), crashes, stopping: false, gone };
+    const running = { program, child, tail, startedMs: performance.now(), crashes, stopping: false, gone };
     const place = this.#running.findIndex((other) => other.program === program);
     if (place < 0) this.#running.push(running);
     else this.#running[place] = running; // keeps its turn in the order of stopping
@@ -133,7 +133,7 @@ export class Children {
     killGroup(last.child.pid, "SIGKILL");
     if (this.#stopping || last.stopping) return;
     const { program } = last;
-    const crashes = Date.now() - last.startedMs > RAN_WELL_MS ? 1 : last.crashes + 1;
+    const crashes = performance.now() - last.startedMs > RAN_WELL_MS ? 1 : last.crashes + 1;
     if (crashes > CRASH_LIMIT) {
       return this.fail(new Trouble(`${program.name} keeps crashing (${crashes} times): ${this.#reason(last)}`));
     }

@@ -21,10 +21,11 @@ export function makeStore(initial, onChange) {
 export const initial = () => ({
   /** "connecting" | "live" | "polling" | "redis" | "lost" | "hidden" | "signed out" */
   link: "connecting",
-  /** ms by the reader's clock, of the last news */
+  /** performance.now() of the last news */
   heardAt: 0,
-  /** ms by the gateway's clock: ages are told from it */
-  now: Date.now(),
+  /** ms by Redis's clock: ages are told from it */
+  now: 0,
+  /** what is added to performance.now() for it */
   skew: 0,
   live: undefined,
   you: undefined,

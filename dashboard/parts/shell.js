@@ -21,11 +21,11 @@ const STALE_MS = 8_000;
 
 /** Whether what is shown is true now. */
 function Link({ state }) {
-  const { link, heardAt, live } = state;
-  const silent = heardAt ? Date.now() - heardAt : 0;
+  const { link, heardAt, live, skew } = state;
+  const silent = heardAt ? performance.now() - heardAt : 0;
   const stale = live && silent > STALE_MS && link !== "hidden";
   const [kind, text] = stale && link === "live" ? ["bad", "Stale"] : (LINKS[link] ?? LINKS.lost);
-  const since = live && kind === "bad" ? `; as of ${timeOfDay(heardAt)}` : "";
+  const since = live && kind === "bad" ? `; as of ${timeOfDay(heardAt + skew)}` : "";
   return html`<p id="link" class=${`link is-${kind}`} role="status">${text}${since}</p>`;
 }
 

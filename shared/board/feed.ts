@@ -35,7 +35,8 @@ type Slow = { until: number; newest: JobLine[]; persistence: Persistence | undef
 export class Feed {
   private readonly listeners = new Set<(tick: Tick) => void>();
   private timer: ReturnType<typeof setTimeout> | undefined;
-  private last: { at: number; text: string } | undefined;
+  /** readAt: performance.now() · at: ms since 1970, by Redis */
+  private last: { readAt: number; at: number; text: string } | undefined;
   private making: Promise<string> | undefined;
   private slow: Slow | undefined;
   private readonly secret: (key: string) => boolean;
@@ -55,7 +56,7 @@ export class Feed {
 
   /** The state as JSON, at most a tick old. @throws Fault redis_* */
   text(): Promise<string> {
-    if (this.last && Date.now() - this.last.at <= TICK_MS) return Promise.resolve(this.last.text);
+    if (this.last && performance.now() - this.last.readAt <= TICK_MS) return Promise.resolve(this.last.text);
     this.making ??= this.make().finally(() => {
       this.making = undefined;
     });
@@ -77,7 +78,7 @@ export class Feed {
     const tick: Tick = {
       state: text === "" ? undefined : eventOf("state", text),
       changed: text === "" || bodyOf(text) !== bodyOf(before ?? ""),
-      beat: eventOf(text === "" ? "down" : "beat", String(Date.now())),
+      beat: eventOf(text === "" ? "down" : "beat", String(this.last?.at ?? 0)),
     };
     for (const hear of this.listeners) hear(tick);
     this.timer = this.listeners.size > 0 ? setTimeout(() => void this.tick(), TICK_MS) : undefined;
@@ -103,12 +104,12 @@ export class Feed {
       redis: snapshot.memory || slow.persistence ? { ...snapshot.memory, ...slow.persistence } : null,
       newest: slow.newest,
     };
-    this.last = { at: Date.now(), text: JSON.stringify(state) };
+    this.last = { readAt: performance.now(), at: snapshot.at, text: JSON.stringify(state) };
     return this.last.text;
   }
 
   private async slowly(): Promise<Slow> {
-    if (this.slow && this.slow.until > Date.now()) return this.slow;
+    if (this.slow && this.slow.until > performance.now()) return this.slow;
     const { services } = await this.snapshots.get();
     const names = services.filter(shownInBoard).map(({ service }) => serviceName(service));
     const [lines, persistence] = await Promise.all([
@@ -120,7 +121,7 @@ export class Feed {
       .sort((a, b) => changedAt(b) - changedAt(a))
       .slice(0, MOST_LINES)
       .map((line) => ({ ...line, text: redactJson(line.text, this.secret).slice(0, 300) }));
-    this.slow = { until: Date.now() + SLOW_MS, newest, persistence };
+    this.slow = { until: performance.now() + SLOW_MS, newest, persistence };
     return this.slow;
   }
 }

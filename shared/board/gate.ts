@@ -19,14 +19,14 @@ const FOREIGN = "Actions are taken from the dashboard's own page only.";
 
 type C = Context<Env>;
 
-export function gate({ guard }: Gateway) {
+export function gate({ guard, inspector }: Gateway) {
   const ipOf = (c: C) => guard.clientIp(c.env?.ip ?? "", c.req.header("x-forwarded-for") ?? null);
   const wrong = new Map<string, { n: number; until: number }>();
 
   /** @throws Fault no_key, wrong_key, wrong_scope, foreign_origin */
   const caller = (c: C): Caller => {
     const cookie = getCookie(c, COOKIE);
-    const session = cookie ? guard.session.read(cookie, ipOf(c)) : undefined;
+    const session = cookie ? guard.session.read(cookie, ipOf(c), inspector.time.now()) : undefined;
     return session ?? guard.check(c.req.raw, c.env?.ip ?? "", "read");
   };
 
@@ -52,7 +52,7 @@ export function gate({ guard }: Gateway) {
   async function signIn(c: C): Promise<Response> {
     own(c);
     const ip = ipOf(c);
-    const now = Date.now();
+    const now = performance.now();
     const tries = wrong.get(ip);
     if (tries && tries.until > now && tries.n >= MOST_WRONG) {
       const detail = "Too many wrong keys came from your address; wait a minute.";
@@ -69,7 +69,7 @@ export function gate({ guard }: Gateway) {
     wrong.delete(ip);
     const url = new URL(c.req.url);
     const secure = c.req.header("x-forwarded-proto") === "https" || url.protocol === "https:";
-    setCookie(c, COOKIE, guard.session.issue(key), {
+    setCookie(c, COOKIE, guard.session.issue(key, inspector.time.now()), {
       httpOnly: true,
       sameSite: "Strict",
       path: "/",

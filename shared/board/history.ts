@@ -34,9 +34,9 @@ export type Range = keyof typeof RANGES;
 const STEP = 60;
 
 /** The last slice of a range: points begin at whole multiples of their width, so that they do not creep. */
-const lastOf = (range: Range) => {
+const lastOf = (range: Range, now: number) => {
   const { sliceMs, each } = RANGES[range];
-  return Math.floor(Date.now() / (sliceMs * each)) * each + each - 1;
+  return Math.floor(now / (sliceMs * each)) * each + each - 1;
 };
 
 const COUNTERS = ["submitted", "finished", "failed", "canceled", "retried"] as const;
@@ -108,6 +108,8 @@ export class History {
   constructor(
     private readonly viewer: Pick<Viewer, "history">,
     private readonly services: string[],
+    /** the time by Redis, ms since 1970: its clock says which slice a count falls into */
+    private readonly now: () => number,
   ) {}
 
   /** The last hour of every service, at most 5 s old. @throws Fault redis_* */
@@ -140,15 +142,15 @@ export class History {
           }
         });
       }
-      return { from: (lastOf(range) - slices + 1) * sliceMs, stepMs: sliceMs * each, series };
+      return { from: (lastOf(range, this.now()) - slices + 1) * sliceMs, stepMs: sliceMs * each, series };
     });
   }
 
   private cached<T>(name: string, freshMs: number, make: () => Promise<T>): Promise<T> {
     const known = this.answers.get(name);
-    if (known && known.until > Date.now()) return known.work as Promise<T>;
+    if (known && known.until > performance.now()) return known.work as Promise<T>;
     const work = make();
-    this.answers.set(name, { until: Date.now() + freshMs, work });
+    this.answers.set(name, { until: performance.now() + freshMs, work });
     work.catch(() => this.answers.delete(name));
     return work;
   }
@@ -159,10 +161,12 @@ export class History {
     const name = `${service} ${range}`;
     const read = this.reads.get(name) ?? { slices: new Map<number, Slice>(), readTo: 0 };
     this.reads.set(name, read);
-    const last = Math.floor(Date.now() / sliceMs);
-    const first = lastOf(range) - slices + 1;
-    // Redis's clock tells which slice a count falls into, and it may lag ours: the slice before the last is read anew.
-    const from = Math.max(first, read.readTo - 1);
+    const now = this.now();
+    const last = Math.floor(now / sliceMs);
+    const first = lastOf(range, now) - slices + 1;
+    // What was counted at the end of a slice may be added up later: the one before the last is read anew. So is all where
+    // the clock was set back.
+    const from = read.readTo > last + 1 ? first : Math.max(first, read.readTo - 1);
     for (let at = from; at <= last; at += STEP) {
       const found = await this.viewer.history(service, kind, at, Math.min(last, at + STEP - 1));
       for (const [slice, flat] of found) read.slices.set(slice, sliceOf(flat));

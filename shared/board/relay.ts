@@ -25,7 +25,7 @@ const SANDBOX = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src
 
 export function relay(gateway: Gateway, api: Api) {
   const secret = secretKeys(gateway.config.redactKeys);
-  const operator = new Operator(gateway.inspector.redis, gateway.config.failureTtlMs);
+  const operator = new Operator(gateway.inspector.redis, gateway.config.failureTtlMs, gateway.inspector.time);
 
   async function note(caller: Caller, method: string, path: string, answer: Response): Promise<void> {
     const { status } = answer;

@@ -45,15 +45,17 @@ async function look({ config, snapshots, history }: EveryContext, store: AlertSt
 async function tell(context: EveryContext, store: AlertStore, url: string): Promise<void> {
   if (inHand >= MOST) return;
   const leaseMs = context.config.callbackTimeoutMs + SLACK_MS;
-  for (const { rule, due } of await store.lease(leaseMs, MOST - inHand)) {
+  for (const leased of await store.lease(leaseMs, MOST - inHand)) {
     inHand++;
-    deliver(context, store, url, rule, due)
-      .catch((error) => context.log(`alerts: ${rule}: ${(error as Error).message}; tried again`))
+    deliver(context, store, url, leased)
+      .catch((error) => context.log(`alerts: ${leased.rule}: ${(error as Error).message}; tried again`))
       .finally(() => inHand--);
   }
 }
 
-async function deliver({ config, log }: EveryContext, store: AlertStore, url: string, rule: string, due: number) {
+type Leased = Awaited<ReturnType<AlertStore["lease"]>>[number];
+
+async function deliver({ config, log }: EveryContext, store: AlertStore, url: string, { rule, due, now }: Leased) {
   const text = await store.oldest(rule);
   if (text === "") {
     await store.settle(rule, due, -1, "");
@@ -61,14 +63,14 @@ async function deliver({ config, log }: EveryContext, store: AlertStore, url: st
   }
   const event = JSON.parse(text) as AlertEvent;
   // The operator's own URL, so it may be private. A redirect is not followed all the same.
-  const sent = await sendCallback(url, event.id, text, { ...config, callbackAllow: () => true });
-  const ageMs = Date.now() - Date.parse(event.timestamp);
+  const sent = await sendCallback(url, event.id, text, now(), { ...config, callbackAllow: () => true });
+  const ageMs = now() - Date.parse(event.timestamp);
   // as long again as it has waited: that doubles, and needs no counter
   const nextMs = Math.min(Math.max(FIRST_MS, ageMs), LONGEST_MS) * (0.9 + Math.random() / 5);
   const delayMs = Math.max(nextMs, Math.min(sent.retryAfterMs ?? 0, 12 * LONGEST_MS));
   const over = sent.ok || sent.final || ageMs + delayMs > config.callbackRetryMs;
   const line: AlertTry = {
-    ...{ at: Date.now(), ok: sent.ok, id: event.id, text: event.data.text },
+    ...{ at: now(), ok: sent.ok, id: event.id, text: event.data.text },
     ...(sent.status ? { status: sent.status } : {}),
     ...(sent.error ? { error: sent.error } : {}),
     ...(over && !sent.ok ? { gaveUp: true } : {}),

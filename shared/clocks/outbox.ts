@@ -66,12 +66,12 @@ async function callBack(
   }
   const earlier = (await box.deliveries(id)).find((line) => line.rev === record.rev);
   const tries = (earlier?.try ?? 0) + 1;
-  const sent = await sendCallback(url, `${id}.${record.rev}`, recordText(record, NO_ESTIMATES), config);
+  const sent = await sendCallback(url, `${id}.${record.rev}`, recordText(record, NO_ESTIMATES), effect.now(), config);
   const delayMs = Math.max(callbackBackoffMs(tries), sent.retryAfterMs ?? 0);
-  const over = sent.ok || sent.final || Date.now() + delayMs > record.ended + config.callbackRetryMs;
+  const over = sent.ok || sent.final || effect.now() + delayMs > record.ended + config.callbackRetryMs;
   const { status, error, ms } = sent;
   const line = {
-    at: Date.now(),
+    at: effect.now(),
     rev: record.rev,
     try: tries,
     ok: sent.ok,

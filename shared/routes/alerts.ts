@@ -18,14 +18,14 @@ export function alerts(gateway: Gateway) {
     ]);
     const rules = conditions(snapshot, hours, config.alerts)
       .filter(({ off }) => !off)
-      .map((condition) => ({ condition, ...standing(condition, states) }))
+      .map((condition) => ({ condition, ...standing(condition, states, snapshot.at) }))
       .filter(({ condition, firing }) => firing || !condition.idle)
       .sort((a, b) => Number(b.firing) - Number(a.firing));
     const body = {
       sends,
       rules: rules.map(({ condition, firing, since }) => ({
         ...{ rule: condition.rule, service: condition.service ?? null, firing, since: iso(since) },
-        text: condition.text(since === undefined ? 0 : Math.max(0, Date.now() - since)),
+        text: condition.text(since === undefined ? 0 : Math.max(0, snapshot.at - since)),
         value: condition.value ?? null,
         threshold: condition.threshold,
       })),
@@ -35,9 +35,9 @@ export function alerts(gateway: Gateway) {
   });
 
   /** As the clocks have it; where they keep nothing, because nobody is told, as the figures are at this moment. */
-  function standing(condition: Condition, states: Map<string, string>) {
+  function standing(condition: Condition, states: Map<string, string>, now: number) {
     if (!sends) {
-      const firing = firesNow(condition, Date.now());
+      const firing = firesNow(condition, now);
       return { firing, since: firing ? condition.since : undefined };
     }
     const { firing, since } = stateOf(states.get(nameOf(condition)));

@@ -38,7 +38,7 @@ export function batches(gateway: Gateway) {
   });
 
   function look(id: BatchId, services: ServiceName[]): Promise<Batch | undefined> {
-    const now = Date.now();
+    const now = performance.now();
     const known = shared.get(id);
     if (known && known.until > now) return known.look;
     if (shared.size >= MAX_SHARED) shared.clear();

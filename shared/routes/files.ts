@@ -35,7 +35,7 @@ export function files(gateway: Gateway) {
     const { handle } = await openFile(config, path);
     await handle.close();
     const token = await keepToken(inspector, path, config.downloadTtlMs);
-    const expiry = iso(Date.now() + config.downloadTtlMs);
+    const expiry = iso(inspector.time.now() + config.downloadTtlMs);
     return jsonText(JSON.stringify({ download_token: token, token, expiry, url: `/download/${token}` }));
   });
 

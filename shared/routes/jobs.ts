@@ -116,7 +116,7 @@ export function jobs(gateway: Gateway) {
       const message = `is no option; there are ${OPTION_NAMES.join(", ")}. What the service takes goes into payload`;
       throw faultOf("invalid", [{ path: unknown.slice(0, 100), message }]);
     }
-    return newJob(config, op, payload, fit(OPTIONS, rest, "The options"), "payload");
+    return newJob(gateway, op, payload, fit(OPTIONS, rest, "The options"), "payload");
   }
 
   /** The headers that an operation passes on, read once each. */

@@ -73,8 +73,8 @@ export function list(gateway: Gateway) {
         limit: query.limit,
         tag: query.tag,
         q: query.q,
-        since: query.newer_than === undefined ? undefined : Date.now() - query.newer_than,
-        before: query.older_than === undefined ? undefined : Date.now() - query.older_than,
+        since: query.newer_than === undefined ? undefined : inspector.time.now() - query.newer_than,
+        before: query.older_than === undefined ? undefined : inspector.time.now() - query.older_than,
         cursor: query.cursor,
       }),
     );

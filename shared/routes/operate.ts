@@ -59,7 +59,7 @@ export const BULK = z
 
 export function operate(gateway: Gateway) {
   const { config, inspector } = gateway;
-  const operator = new Operator(inspector.redis, config.failureTtlMs);
+  const operator = new Operator(inspector.redis, config.failureTtlMs, inspector.time);
   const app = newApp();
   type C = Context<Env>;
 
@@ -139,8 +139,8 @@ export function operate(gateway: Gateway) {
         });
       }
     }
-    const end = Date.now() + AT_ONCE_MS;
-    for (const { service } of parts) await operator.carryOut(service, end - Date.now()).catch(() => {});
+    const end = performance.now() + AT_ONCE_MS;
+    for (const { service } of parts) await operator.carryOut(service, end - performance.now()).catch(() => {});
     const shown = await show(id, services);
     if (
       JSON.stringify([shown.action, shown.dry_run, shown.filter]) !== JSON.stringify([action, dry_run, about.filter])

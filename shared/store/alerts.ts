@@ -1,7 +1,7 @@
 /** States of the alert rules, and flips that wait for delivery. One slot, so that a flip and its news are one step. */
 import { alertKeys, alertsRoot } from "../keys.ts";
 import { type Connection, script } from "../script.ts";
-import { type Effect, leaseScript } from "./outbox.ts";
+import { type Effect, leasedOf, leaseScript } from "./outbox.ts";
 
 const turnScript = script<{ every: "int" }, [] | [now: number, flat: string[]]>("alert-turn", { every: "int" });
 const flipScript = script<{ most: "int" }, number>("alert-flip", { most: "int" }, ["rule", "seen", "state", "event"]);
@@ -15,7 +15,7 @@ const MOST_FLIPS = 20;
 
 /** One try of a delivery. */
 export type AlertTry = {
-  /** ms since 1970 */
+  /** ms since 1970, by Redis */
   at: number;
   ok: boolean;
   /** the event's */
@@ -46,11 +46,9 @@ export class AlertStore {
   }
 
   /** Takes rules whose oldest flip is to be told now; nobody else gets them for `leaseMs`. */
-  async lease(leaseMs: number, most: number): Promise<{ rule: string; due: number }[]> {
-    const flat = await leaseScript(this.redis, alertsRoot(), { lease: leaseMs, most });
-    const taken: { rule: string; due: number }[] = [];
-    for (let i = 0; i < flat.length; i += 2) taken.push({ rule: String(flat[i]).slice(2), due: Number(flat[i + 1]) });
-    return taken;
+  async lease(leaseMs: number, most: number): Promise<(Effect & { rule: string })[]> {
+    const effects = leasedOf(await leaseScript(this.redis, alertsRoot(), { lease: leaseMs, most }), leaseMs);
+    return effects.map((effect) => ({ ...effect, rule: effect.entry.slice(2) }));
   }
 
   /** A rule's oldest flip; "" when none waits. */

@@ -16,8 +16,10 @@ import {
 } from "../jobs.ts";
 import { GLOBAL, keysOf, root } from "../keys.ts";
 import { type Connection, script } from "../script.ts";
+import { announced, isRecent } from "./presence.ts";
 import { ANSWER_MS } from "./produce.ts";
 import { asFault, info, within } from "./redis.ts";
+import { RedisTime } from "./time.ts";
 import { watch } from "./wakes.ts";
 
 type CountsReply = [...numbers: number[], flat: string[]];
@@ -47,7 +49,7 @@ export type Counts = {
 export type RunInfo = { id: string; op: string; since: number };
 export const MOST_RUNS = 16;
 
-/** What a worker says of itself with each beat; for display. */
+/** What a worker says of itself with each beat; for display. Times in ms since 1970, by Redis. */
 export type WorkerInfo = {
   id: string;
   host: string;
@@ -117,6 +119,9 @@ const keptOf = (type: string | undefined, sizeBytes: number | undefined, bytes: 
   type === undefined ? undefined : { type, sizeBytes: sizeBytes ?? bytes?.length ?? 0 };
 
 export class Inspector {
+  /** Redis's clock: every look at counts or workers sets it */
+  readonly time = new RedisTime();
+
   constructor(readonly redis: Connection) {}
 
   /** Runs a read within the answer time. @throws Fault redis_* */
@@ -281,6 +286,7 @@ export class Inspector {
       aside.set(String(flatAside[i]), { jobs: Number(flatAside[i + 1]), since: Number(flatAside[i + 2]) || undefined });
     }
     const n = r as unknown as number[];
+    this.time.heard(Number(n[0]));
     return {
       now: Number(n[0]),
       queued: Number(n[1]),
@@ -306,11 +312,9 @@ export class Inspector {
 
   /** Workers whose last beat is younger than `maxAgeMs`. */
   async workers(maxAgeMs: number): Promise<WorkerInfo[]> {
-    const all = await this.ask(() => this.redis.hgetall(GLOBAL.workers));
-    const since = Date.now() - maxAgeMs;
-    return Object.values(all)
-      .flatMap((text) => json<WorkerInfo>(text) ?? [])
-      .filter((w) => w.beatAt > since);
+    const { now, workers } = await this.ask(() => announced(this.redis));
+    this.time.heard(now);
+    return workers.filter(({ beatAt }) => isRecent(beatAt, now, maxAgeMs));
   }
 
   /** Redis's memory in bytes; `limit` 0 = none. undefined where INFO is barred. */

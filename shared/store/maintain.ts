@@ -3,7 +3,7 @@ import type { JobId, ServiceName, WorkerId } from "../jobs.ts";
 import { GLOBAL, keysOf, root } from "../keys.ts";
 import { type Connection, script } from "../script.ts";
 import { POISON } from "./consume.ts";
-import type { WorkerInfo } from "./inspect.ts";
+import { announced, isRecent } from "./presence.ts";
 import { BLOCK_MS } from "./redis.ts";
 
 /**
@@ -119,9 +119,9 @@ export class Maintainer {
 
   /** Drops infos of workers that have not beaten for `maxAgeMs`. */
   async forget(maxAgeMs: number): Promise<void> {
-    const all = await this.redis.hgetall(GLOBAL.workers);
-    for (const [id, text] of Object.entries(all)) {
-      if ((JSON.parse(text) as WorkerInfo).beatAt >= Date.now() - maxAgeMs) continue;
+    const { now, workers } = await announced(this.redis);
+    for (const { id, beatAt } of workers) {
+      if (isRecent(beatAt, now, maxAgeMs)) continue;
       await this.redis.hdel(GLOBAL.workers, id);
       await this.redis.hdel(GLOBAL.orders, id);
     }

@@ -4,6 +4,7 @@ import { GLOBAL, keysOf, root } from "../keys.ts";
 import { type Connection, script } from "../script.ts";
 import { ANSWER_MS } from "./produce.ts";
 import { asFault, within } from "./redis.ts";
+import { RedisTime } from "./time.ts";
 
 const pauseScript = script<Record<never, never>, number>("pause", {});
 const resumeScript = script<Record<never, never>, number>("resume", {});
@@ -94,6 +95,7 @@ export class Operator {
   constructor(
     private readonly redis: Connection,
     private readonly failureTtlMs: number,
+    private readonly time = new RedisTime(),
   ) {}
 
   /** @returns jobs that wait on the shelf now */
@@ -162,9 +164,9 @@ export class Operator {
    * Any process may, several at once, and one that dies in between leaves nothing half done.
    */
   async carryOut(service: ServiceName, budgetMs: number): Promise<void> {
-    const end = Date.now() + budgetMs;
-    for (let looked = 1; looked > 0 && Date.now() < end; ) [looked] = await this.purge(service);
-    for (let more = 1; more > 0 && Date.now() < end; ) [, more] = await this.stepBulk(service);
+    const end = performance.now() + budgetMs;
+    for (let looked = 1; looked > 0 && performance.now() < end; ) [looked] = await this.purge(service);
+    for (let more = 1; more > 0 && performance.now() < end; ) [, more] = await this.stepBulk(service);
   }
 
   /** Tells a worker what to do: it reads its order with each beat; the message is a hint that saves the wait. */
@@ -175,7 +177,7 @@ export class Operator {
 
   /** Writes down what an operator did: a line of JSON in the log, and the newest thousand in Redis. */
   async note(entry: Omit<AuditEntry, "at">): Promise<void> {
-    const line = JSON.stringify({ at: new Date().toISOString(), ...entry });
+    const line = JSON.stringify({ at: new Date(this.time.now()).toISOString(), ...entry });
     console.log(`{"audit":${line}}`);
     // the deed is done: that it could not be kept here must not make it look undone
     await this.ask(() =>

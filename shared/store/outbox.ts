@@ -18,7 +18,7 @@ const triedScript = script<{ id: "text"; due: "int"; delay: "int"; line: "text" 
   { id: "text", due: "int", delay: "int", line: "text" },
 );
 
-/** One try of a callback. Times in ms. */
+/** One try of a callback. Times in ms, by Redis. */
 export type Tried = {
   at: number;
   /** of the end that it tells */
@@ -32,30 +32,40 @@ export type Tried = {
   gaveUp?: boolean;
 };
 
-/** `due` is the fence: only who shows it may change the entry. */
-export type Effect = { entry: string; due: number };
+/** `due` is the fence: only who shows it may change the entry. `now`: the time by Redis, ms since 1970, from the lease on. */
+export type Effect = { entry: string; due: number; now(): number };
+
+/** What the lease script gave: each entry is due again a lease after the moment at which it was taken, which tells what time it was. */
+export function leasedOf(flat: (string | number)[], leaseMs: number): Effect[] {
+  const heardAt = performance.now();
+  return Array.from({ length: flat.length / 2 }, (_, i) => {
+    const due = Number(flat[2 * i + 1]);
+    return {
+      entry: String(flat[2 * i]),
+      due,
+      now: () => Math.round(due - leaseMs + performance.now() - heardAt),
+    };
+  });
+}
 
 export class Outbox {
   constructor(private readonly redis: Connection) {}
 
   /** Takes what is due; nobody else gets it for `leaseMs`. */
   async lease(service: ServiceName, leaseMs: number, most: number): Promise<Effect[]> {
-    const flat = await leaseScript(this.redis, root(service), { lease: leaseMs, most });
-    const effects: Effect[] = [];
-    for (let i = 0; i < flat.length; i += 2) effects.push({ entry: String(flat[i]), due: Number(flat[i + 1]) });
-    return effects;
+    return leasedOf(await leaseScript(this.redis, root(service), { lease: leaseMs, most }), leaseMs);
   }
 
-  done(service: ServiceName, { entry, due }: Effect) {
+  done(service: ServiceName, { entry, due }: Pick<Effect, "entry" | "due">) {
     return settleScript(this.redis, root(service), { entry, due, delay: -1 });
   }
 
-  again(service: ServiceName, { entry, due }: Effect, delayMs: number) {
+  again(service: ServiceName, { entry, due }: Pick<Effect, "entry" | "due">, delayMs: number) {
     return settleScript(this.redis, root(service), { entry, due, delay: Math.round(delayMs) });
   }
 
   /** Logs a try of a callback. @param delayMs until the next one; -1 = there is none. @returns see lua/callback-settle.lua */
-  tried(id: JobId, { due }: Effect, delayMs: number, line: Tried) {
+  tried(id: JobId, { due }: Pick<Effect, "due">, delayMs: number, line: Tried) {
     return triedScript(this.redis, root(serviceOf(id)), {
       id,
       due,

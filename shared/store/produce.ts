@@ -33,8 +33,10 @@ export type NewJob = {
   payload: string;
   options?: JobOptions | undefined;
   priority?: number | undefined;
-  /** ms since 1970 */
+  /** ms since 1970, compared with Redis's clock */
   due?: number | undefined;
+  /** ms; the script adds it to Redis's time */
+  delayMs?: number | undefined;
   timeoutMs?: number | undefined;
   ttlMs?: number | undefined;
   /** effects of the end for elsewhere: c = callback, b = batch */
@@ -203,15 +205,17 @@ export class Producer {
 
 /** The operation, and by the names of FIELD what a job has beside its payload; most have nothing. */
 function kindOf(job: NewJob): string {
-  const { operation, priority = 5, due, timeoutMs, ttlMs, effects, batch, watched, idempotency } = job;
+  const { operation, priority = 5, due, delayMs, timeoutMs, ttlMs, effects, batch, watched, idempotency } = job;
   let options: string | undefined;
   for (const _ in job.options) options ??= JSON.stringify(job.options);
-  const plain = priority === 5 && !due && !timeoutMs && !ttlMs && !effects && !batch && !watched && !idempotency;
+  const plain =
+    priority === 5 && !due && !delayMs && !timeoutMs && !ttlMs && !effects && !batch && !watched && !idempotency;
   if (plain && !options) return operation;
   const more = {
     [FIELD.options]: options,
     [FIELD.priority]: priority === 5 ? undefined : priority,
     [FIELD.due]: due || undefined,
+    delay: delayMs || undefined,
     [FIELD.timeout]: timeoutMs || undefined,
     [FIELD.ttl]: ttlMs || undefined,
     [FIELD.effects]: effects || undefined,

@@ -247,7 +247,7 @@ export const CLIENT_MUTANTS: Mutant[] = [
   {
     name: "callback: no guard at submit",
     file: "shared/submit.ts",
-    from: "    checkCallback(options.callback_url, settings);\n",
+    from: "    checkCallback(options.callback_url, config);\n",
     to: "",
     ...by("callbacks", "hostile"),
   },

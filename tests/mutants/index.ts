@@ -11,6 +11,7 @@ import { ACCESS_MUTANTS } from "./access.ts";
 import { ANSWER_MUTANTS } from "./answers.ts";
 import { CALL_MUTANTS } from "./calls.ts";
 import { CLIENT_MUTANTS } from "./client.ts";
+import { CLOCK_MUTANTS } from "./clocks.ts";
 import { ENDED_MUTANTS } from "./ended.ts";
 import { JOB_MUTANTS } from "./jobs.ts";
 import { MUTANTS, type Mutant } from "./list.ts";
@@ -94,6 +95,7 @@ const chosen = [
   ...ACCESS_MUTANTS,
   ...ANSWER_MUTANTS,
   ...JOB_MUTANTS,
+  ...CLOCK_MUTANTS,
 ].filter((mutant) => !values.only || mutant.name.includes(values.only));
 console.log(`mutants: ${chosen.length}`);
 const began = performance.now();

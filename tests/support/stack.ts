@@ -106,6 +106,8 @@ export type StackOptions = {
   workers?: number;
   runtime?: string;
   env?: Record<string, string>;
+  /** of the gateway alone */
+  gatewayEnv?: Record<string, string>;
   operation?: Record<string, unknown>;
   operations?: Record<string, unknown>;
   redis?: Record<string, string>;
@@ -200,7 +202,7 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
     },
   };
   try {
-    stack.gateway = await stack.startGateway();
+    stack.gateway = await stack.startGateway(options.gatewayEnv);
     for (let i = 0; i < (options.workers ?? 1); i++) await stack.startWorker();
   } catch (error) {
     await stack.stop(); // nobody else knows of it yet

@@ -1,6 +1,7 @@
 --@use base
 -- record: writes new jobs, which come in runs: "<n> <op>" or "<n> <op> <more>", and after it n times id and payload. `more` is
--- what few jobs have, as JSON by the names of FIELD: o (JSON text), pri, due, to, tt, ef, b, w.
+-- what few jobs have, as JSON by the names of FIELD: o (JSON text), pri, due, to, tt, ef, b, w. In place of due it may hold
+-- delay, in ms from now: only Redis's clock says when that is over.
 -- What jobs share is said once, as each argument costs every job as much as a field (performance.md).
 local NONE = {}
 local rest_of_head
@@ -9,7 +10,10 @@ local rest_of_head
 local function run_of(run)
   local n, op, more = string.match(run, '^(%d+) (%S+) ?(.*)$')
   rest_of_head = ' ' .. stamp .. ' ' .. op
-  return tonumber(n), more == '' and NONE or cjson.decode(more)
+  if more == '' then return tonumber(n), NONE end
+  local its = cjson.decode(more)
+  if its.delay then its.due = now + its.delay end
+  return tonumber(n), its
 end
 
 -- Two digits of each number below 100. To format a whole number costs a job as much as a command's reply (performance.md).

@@ -1,0 +1,40 @@
+/** Ways to let a machine's own clock decide. */
+import { by, type Mutant } from "./list.ts";
+
+export const CLOCK_MUTANTS: Mutant[] = [
+  {
+    name: "clocks: a callback is given up by the worker's own clock",
+    file: "shared/clocks/outbox.ts",
+    from: "effect.now() + delayMs > record.ended",
+    to: "Date.now() + delayMs > record.ended",
+    ...by("clocks", "under bun > a callback"),
+  },
+  {
+    name: "clocks: a callback is signed by the worker's own clock",
+    file: "shared/clocks/outbox.ts",
+    from: "recordText(record, NO_ESTIMATES), effect.now(), config",
+    to: "recordText(record, NO_ESTIMATES), Date.now(), config",
+    ...by("clocks", "under bun > a callback"),
+  },
+  {
+    name: "clocks: a parked job is given up by the worker's own clock",
+    file: "shared/parking.ts",
+    from: "    return now - since > this.limitMs;",
+    to: "    return Date.now() - since > this.limitMs;",
+    ...by("clocks", "under bun > a refused job"),
+  },
+  {
+    name: "clocks: a delay begins by the gateway's own clock",
+    file: "shared/submit.ts",
+    from: "delayMs: options.delay || undefined,",
+    to: "...(options.delay ? { due: Date.now() + options.delay } : {}),",
+    ...by("clocks", "under bun > delay=2s"),
+  },
+  {
+    name: "clocks: a snapshot ages by the gateway's own clock",
+    file: "shared/snapshot.ts",
+    from: "if (this.last && performance.now() - this.readAt <= maxAgeMs) return",
+    to: "if (this.last && Date.now() - this.last.at <= maxAgeMs) return",
+    ...by("clocks", "under bun > steps"),
+  },
+];
