@@ -24,6 +24,7 @@ import {
 } from "./shared/app.ts";
 import { guard } from "./shared/auth.ts";
 import { tellAway } from "./shared/away.ts";
+import { baseOf, basePaths } from "./shared/base-path.ts";
 import { History } from "./shared/board/history.ts";
 import { forwardedOf } from "./shared/call-headers.ts";
 import { everywhere } from "./shared/clocks/index.ts";
@@ -109,7 +110,7 @@ export function gatewayApp(gateway: Gateway, warnings: () => string[] = () => []
     if (same) return same;
     const record = await inspector.record(id);
     if (!record) throw noJob(id);
-    return revised(c.req.raw, record.rev, () => recordText(record, gateway), held?.headers);
+    return revised(c.req.raw, record.rev, () => recordText(record, gateway, baseOf(c.req.raw)), held?.headers);
   });
   app.post("/jobs/:id/cancel", (c) => {
     allow(gateway, c, "submit");
@@ -212,11 +213,17 @@ async function main(): Promise<void> {
   const ending = new AbortController();
   const gateway = assemble(config, redis, ending.signal);
   const app = gatewayApp(gateway, () => warnings);
-  const answer = served(app, submits(gateway, app), (method, response) => answers.count(method, sealed(response)));
+  const findBase = basePaths(config);
+  const answer = served(
+    app,
+    submits(gateway, app),
+    (method, response) => answers.count(method, sealed(response)),
+    findBase,
+  );
   await ready(redis, FIRST_MS).catch(() => {});
   const servers: Server[] = [serve(answer, config.port, config.host)];
   if (config.dashboardPort !== 0) {
-    const board = served(dashboard(gateway, app));
+    const board = served(dashboard(gateway, app), undefined, undefined, findBase);
     servers.push(serve(board, config.dashboardPort, config.dashboardHost));
   }
   console.log(`gateway ready under ${RUNTIME}: http://${config.host}:${servers[0]?.port}`);

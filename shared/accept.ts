@@ -1,5 +1,7 @@
 /** Takes one job in and answers: 202 with where to look and when, or its end for a client that waits for it. */
+
 import { type Gateway, jsonText, matches, revised, tagOf } from "./app.ts";
+import { baseOf } from "./base-path.ts";
 import { Fault } from "./faults.ts";
 import { type JobId, serviceOf } from "./jobs.ts";
 import { againOf, againS, forecast, statusText } from "./show.ts";
@@ -70,7 +72,7 @@ export async function showStatus(
   if (!status) throw noJob(id);
   const again = againOf(gateway, status);
   const shown = status;
-  return revised(request, status.rev, () => statusText(shown, forecast(gateway, shown)), {
+  return revised(request, status.rev, () => statusText(shown, forecast(gateway, shown), baseOf(request)), {
     ...headers,
     ...(again === undefined ? {} : { "retry-after": String(again) }),
   });

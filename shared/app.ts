@@ -1,6 +1,7 @@
 /** What the gateway's routes share: the deployment's parts, who may ask, and how an answer is made. */
 import { Hono } from "hono";
 import type { Caller, Guard } from "./auth.ts";
+import { baseOf, type basePaths, withBase } from "./base-path.ts";
 import type { History } from "./board/history.ts";
 import type { Config, Scope } from "./config.ts";
 import { Fault } from "./faults.ts";
@@ -86,7 +87,25 @@ export type Direct = ReadonlyMap<string, (request: Request, env: Env["Bindings"]
  * An app as a server's handler. Bun gives a request without a Host, as HTTP/1.0 allows it, a bare path for its URL, and
  * likewise one whose Host is none: the first is meant for this machine, the second is refused.
  */
-export function served(app: Pick<Hono<Env>, "fetch">, posts: Direct = new Map(), end?: End): Handler {
+export function served(
+  app: Pick<Hono<Env>, "fetch">,
+  posts: Direct = new Map(),
+  end?: End,
+  findBase?: ReturnType<typeof basePaths>,
+): Handler {
+  const answer = servedAtRoot(app, posts, end);
+  if (!findBase) return answer;
+  return (given, env) => {
+    const request = findBase(given, env.ip);
+    if (request instanceof Response) return request;
+    const base = baseOf(request);
+    const made = answer(request, env);
+    if (base === "") return made;
+    return made instanceof Promise ? made.then((response) => withBase(response, base)) : withBase(made, base);
+  };
+}
+
+function servedAtRoot(app: Pick<Hono<Env>, "fetch">, posts: Direct, end?: End): Handler {
   const ended = (method: string, made: Response | Promise<Response>) => {
     if (!end) return made;
     return made instanceof Promise ? made.then((response) => end(method, response)) : end(method, made);

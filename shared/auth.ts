@@ -145,6 +145,11 @@ export function guard(settings: AuthSettings, gateways = containerGateways()) {
       throw new Fault("no_key", "Send your API key in the header X-API-Key, or as Authorization: Bearer.");
     },
     demand,
+    /** Names that a trusted proxy was asked by; [] of anybody else. */
+    forwardedHosts(request: Request, socketIp: string): string[] {
+      const hosts = request.headers.get("x-forwarded-host");
+      return hosts && trusted(plainIp(socketIp)) ? hosts.split(",").map((host) => host.trim().toLowerCase()) : [];
+    },
     /** Whether any key is configured; without one, loopback alone may ask. */
     open: keys.length === 0,
     session: sessions(keys),

@@ -6,6 +6,7 @@ import { Buffer } from "node:buffer";
 import { resolve } from "node:path";
 import { z } from "zod";
 import { rangeFault } from "./addresses.ts";
+import { BASE_PATH } from "./base-path.ts";
 import { allowance, NOTHING, targetOf } from "./ssrf.ts";
 import { durationMs, MAX_DURATION_MS, sizeBytes, UNITS } from "./units.ts";
 
@@ -46,6 +47,11 @@ export const namespace = parsed(
   (text) => (/^[a-z0-9-]{1,32}$/.test(text) ? text : undefined),
   "1 to 32 of a-z, 0-9 and -",
 );
+/** `/queue`: the path below which a proxy serves the deployment; the slash at its end does not count. */
+export const basePath = parsed((text) => {
+  const path = text.trim().replace(/\/+$/, "");
+  return path === "" || BASE_PATH.test(path) ? path : undefined;
+}, "a path such as /queue, of letters, digits and _ . ~ -")("");
 /** `20%` → 0.2 */
 export const share = parsed((text) => {
   const n = Number(text.trim().replace(/ *%$/, ""));

@@ -11,6 +11,7 @@ import { readBaseUrl, splitCredentials } from "./base-url.ts";
 import {
   addresses,
   allowed,
+  basePath,
   duration,
   flag,
   hosts,
@@ -53,6 +54,7 @@ const ENVIRONMENT = z.object({
   EXAMPLES_DIR: path("/examples"),
   DATA_DIR: path(".data"),
   RESULTS_DIR: z.string().optional(),
+  BASE_PATH: basePath,
   GATEWAY_URL: httpUrl("http://gateway:8000").optional(),
   SERVICES: z.string().optional(),
   WORKER_SERVICES: list(),
@@ -216,6 +218,7 @@ export function readConfig(env: Record<string, string | undefined>, { listens = 
     examplesDir: e.EXAMPLES_DIR,
     dataDir: e.DATA_DIR,
     resultsDir: resolve(e.RESULTS_DIR ?? `${e.DATA_DIR}/results`),
+    basePath: e.BASE_PATH,
     gatewayUrl: e.GATEWAY_URL,
     registry,
     workerServices: e.WORKER_SERVICES,

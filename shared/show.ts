@@ -62,7 +62,7 @@ export const againOf = (gateway: Estimates, job: Judged & Pick<Status, "due">): 
  * The status as old clients read it: always job_id, status, result, error; further keys beside them.
  * The result's text goes in as it was stored: parsing it would lose digits and key order.
  */
-export function statusText(status: Status, estimate: Forecast): string {
+export function statusText(status: Status, estimate: Forecast, base = ""): string {
   const { id } = status;
   const canceled = status.state === "canceled";
   const rest = {
@@ -79,7 +79,7 @@ export function statusText(status: Status, estimate: Forecast): string {
   const word = canceled ? "failed" : status.state;
   const error = errorText(status);
   const head = `{"job_id":${JSON.stringify(id)},"status":"${word}","result":`;
-  return `${head}${resultText(status)},"error":${JSON.stringify(error)},${JSON.stringify(rest).slice(1)}`;
+  return `${head}${resultText(status, base)},"error":${JSON.stringify(error)},${JSON.stringify(rest).slice(1)}`;
 }
 
 /** Words by which n8n's published workflow that waits for a job knows an error that no repetition cures. */
@@ -101,27 +101,31 @@ function errorText({ state, error }: Status): string | null {
   return `${message} (final: ${isFile ? "FileNotFoundError" : "ValueError"})`;
 }
 
-function resultText(status: Status): string {
+function resultText(status: Status, base: string): string {
   if (status.state !== "finished") return "null";
   if (status.result !== undefined) return status.result;
   return JSON.stringify({
     content_type: status.resultType,
     size: status.resultSize ?? 0,
-    href: `/jobs/${status.id}/result`,
+    href: `${base}/jobs/${status.id}/result`,
   });
 }
 
-/** The full record as a client reads it: contract.md §3. */
-export function recordText(record: JobRecord, gateway: Estimates): string {
+/**
+ * The full record as a client reads it.
+ * @param base  path before its links (BASE_PATH)
+ */
+export function recordText(record: JobRecord, gateway: Estimates, base = ""): string {
   const { id, service, result } = record;
+  const at = `${base}/jobs/${id}`;
   const links = {
-    self: `/jobs/${id}`,
-    status: `/jobs/${id}/status`,
-    ...(record.state === "finished" ? { result: `/jobs/${id}/result` } : {}),
-    ...(record.kept ? { unverified_result: `/jobs/${id}/result` } : {}),
-    ...(record.state === "failed" || record.state === "canceled" ? { requeue: `/jobs/${id}/requeue` } : {}),
-    ...(record.options.callback ? { deliveries: `/jobs/${id}/deliveries` } : {}),
-    ...(isTerminal(record.state) ? {} : { cancel: `/jobs/${id}/cancel` }),
+    self: at,
+    status: `${at}/status`,
+    ...(record.state === "finished" ? { result: `${at}/result` } : {}),
+    ...(record.kept ? { unverified_result: `${at}/result` } : {}),
+    ...(record.state === "failed" || record.state === "canceled" ? { requeue: `${at}/requeue` } : {}),
+    ...(record.options.callback ? { deliveries: `${at}/deliveries` } : {}),
+    ...(isTerminal(record.state) ? {} : { cancel: `${at}/cancel` }),
   };
   const { trace, traceState, tags, headers, ...options } = record.options;
   const body = {
@@ -165,7 +169,7 @@ export function recordText(record: JobRecord, gateway: Estimates): string {
   const shown = jsonResult
     ? result.toString()
     : record.resultSize !== undefined && record.state === "finished"
-      ? JSON.stringify({ content_type: record.resultType, size: record.resultSize, href: `/jobs/${id}/result` })
+      ? JSON.stringify({ content_type: record.resultType, size: record.resultSize, href: `${at}/result` })
       : "null";
   return `${JSON.stringify(body).slice(0, -1)},"payload":${record.payload ?? "null"},"result":${shown}}`;
 }

@@ -24,7 +24,7 @@ beforeEach(() => redis.client.flushall());
 
 const submit = (query = "") => g.submit(`/ifc2json${query}`, BODY);
 const take = async (): Promise<Taken> => {
-  const { jobs } = await g.worker("w1").turn(QUEUE, [], { ...ASK, slots: 1 });
+  const { jobs } = await g.worker("w1").turn(QUEUE, [], { ...ASK, slots: 1, limits: "ifc2json=3600000" });
   if (!jobs[0]) throw new Error("nothing was taken");
   return jobs[0];
 };

@@ -120,6 +120,7 @@ async function main(): Promise<Count[]> {
   const dirs = [".", "services"].filter((dir) => existsSync(join(ROOT, dir, "package.json")));
   for (const dir of dirs) await packages(join(ROOT, dir), { production: false }, say);
   await program("redis", "because the tests run against a real Redis.", say);
+  await program("nginx", "because the tests put a real proxy before the gateway.", say);
   const env = {
     CHROMIUM: await program("chromium", "because the tests of the dashboard run in a real browser.", say),
     PATH: [...deno(), join(ROOT, "node_modules/.bin"), process.env.PATH].join(":"),

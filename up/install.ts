@@ -54,6 +54,13 @@ const WANTED = {
       ...{ brew: "--cask chromium", zypper: "chromium" },
     },
   },
+  nginx: {
+    programs: ["nginx"],
+    names: {
+      ...{ "apt-get": "nginx-light", dnf: "nginx", apk: "nginx", pacman: "nginx" },
+      ...{ brew: "nginx", zypper: "nginx" },
+    },
+  },
 } as const;
 
 type Manager = keyof (typeof WANTED)["redis"]["names"];

@@ -171,7 +171,7 @@ function Facts({ state, record }) {
 function Result({ state, record }) {
   const { result } = record;
   const href = `api/jobs/${encodeURIComponent(record.job_id)}/result`;
-  const isStub = result && typeof result === "object" && result.href === `/jobs/${record.job_id}/result`;
+  const isStub = result && typeof result === "object" && result.href?.endsWith(`/jobs/${record.job_id}/result`);
   const text = isStub ? "" : JSON.stringify(result, null, 2);
   const download = html`<a class="button" href=${href} download=${`${record.job_id}.result`}>Download</a>`;
   if (isStub || text.length > LARGE) {

@@ -7,6 +7,7 @@ import type { Context } from "hono";
 import { deleteCookie, getCookie, setCookie } from "hono/cookie";
 import type { Env, Gateway } from "../app.ts";
 import { type Caller, isLoopback, SESSION_MS } from "../auth.ts";
+import { baseOf } from "../base-path.ts";
 import { Fault } from "../faults.ts";
 import { parseJson } from "../json.ts";
 import { readBody } from "../submit.ts";
@@ -16,6 +17,10 @@ const COOKIE = "lh_session";
 const MOST_WRONG = 10;
 const MOST_ADDRESSES = 10_000;
 const FOREIGN = "Actions are taken from the dashboard's own page only.";
+
+/** A proxy that does not pass the browser's Host on looks just like another site: the text names the cure. */
+const otherHost = (page: string, host: string) =>
+  `${FOREIGN} Your browser's page is of ${page}, but the request came here as ${host}. If a proxy stands between, let it pass Host on (nginx: proxy_set_header Host $http_host), or list it in TRUSTED_PROXIES and let it send X-Forwarded-Host.`;
 
 type C = Context<Env>;
 
@@ -41,8 +46,9 @@ export function gate({ guard, inspector }: Gateway) {
     const keyed = c.req.header("x-api-key") !== undefined || c.req.header("authorization") !== undefined;
     if (site !== undefined && site !== "same-origin" && site !== "none") throw new Fault("foreign_origin", FOREIGN);
     if (origin !== undefined) {
-      const host = new URL(c.req.url).host;
-      if (!(URL.canParse(origin) && new URL(origin).host === host)) throw new Fault("foreign_origin", FOREIGN);
+      const hosts = [new URL(c.req.url).host, ...guard.forwardedHosts(c.req.raw, c.env?.ip ?? "")];
+      const page = URL.canParse(origin) ? new URL(origin).host : "an unknown place";
+      if (!hosts.includes(page)) throw new Fault("foreign_origin", otherHost(page, hosts[0] as string));
     } else if (site === undefined && !keyed) {
       throw new Fault("foreign_origin", `${FOREIGN} Without a browser, send your key in X-API-Key.`);
     }
@@ -72,7 +78,7 @@ export function gate({ guard, inspector }: Gateway) {
     setCookie(c, COOKIE, guard.session.issue(key, inspector.time.now()), {
       httpOnly: true,
       sameSite: "Strict",
-      path: "/",
+      path: `${baseOf(c.req.raw)}/`,
       maxAge: SESSION_MS / 1_000,
       secure: secure && !isLoopback(url.hostname),
     });
@@ -81,7 +87,7 @@ export function gate({ guard, inspector }: Gateway) {
 
   function signOut(c: C): Response {
     own(c);
-    deleteCookie(c, COOKIE, { path: "/" });
+    deleteCookie(c, COOKIE, { path: `${baseOf(c.req.raw)}/` });
     return c.json({ signed_out: true });
   }
   return { caller, own, signIn, signOut, ipOf };

@@ -66,7 +66,8 @@ async function callBack(
   }
   const earlier = (await box.deliveries(id)).find((line) => line.rev === record.rev);
   const tries = (earlier?.try ?? 0) + 1;
-  const sent = await sendCallback(url, `${id}.${record.rev}`, recordText(record, NO_ESTIMATES), effect.now(), config);
+  const text = recordText(record, NO_ESTIMATES, config.basePath);
+  const sent = await sendCallback(url, `${id}.${record.rev}`, text, effect.now(), config);
   const delayMs = Math.max(callbackBackoffMs(tries), sent.retryAfterMs ?? 0);
   const over = sent.ok || sent.final || effect.now() + delayMs > record.ended + config.callbackRetryMs;
   const { status, error, ms } = sent;

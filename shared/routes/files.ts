@@ -1,6 +1,8 @@
 /** What lies in the volumes: the listing, links to files, and the JSON that ifc2json wrote. */
+
 import { z } from "zod";
 import { allow, type Gateway, jsonText, newApp } from "../app.ts";
+import { baseOf } from "../base-path.ts";
 import { Fault } from "../faults.ts";
 import { parseJson } from "../json.ts";
 import { pathFault } from "../paths.ts";
@@ -36,7 +38,9 @@ export function files(gateway: Gateway) {
     await handle.close();
     const token = await keepToken(inspector, path, config.downloadTtlMs);
     const expiry = iso(inspector.time.now() + config.downloadTtlMs);
-    return jsonText(JSON.stringify({ download_token: token, token, expiry, url: `/download/${token}` }));
+    return jsonText(
+      JSON.stringify({ download_token: token, token, expiry, url: `${baseOf(c.req.raw)}/download/${token}` }),
+    );
   });
 
   // The rest of the raw path: an absolute name begins with a slash of its own, /ifc2json//output/json/x.json

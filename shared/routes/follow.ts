@@ -1,6 +1,7 @@
 /** Long polls and server-sent events: a client follows one job without asking again and again. */
 import { streamSSE } from "hono/streaming";
 import { allow, type Gateway, idOf, newApp } from "../app.ts";
+import { baseOf } from "../base-path.ts";
 import { Fault } from "../faults.ts";
 import { isTerminal } from "../jobs.ts";
 import { forecast, statusText } from "../show.ts";
@@ -99,7 +100,10 @@ export function follow(gateway: Gateway) {
             if (status) {
               rev = status.rev;
               spoke = performance.now();
-              await stream.writeSSE({ id: String(rev), data: statusText(status, forecast(gateway, status)) });
+              await stream.writeSSE({
+                id: String(rev),
+                data: statusText(status, forecast(gateway, status), baseOf(c.req.raw)),
+              });
               if (isTerminal(status.state)) return;
             }
           } else if (performance.now() - spoke >= config.heartbeatMs) {

@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { type Gateway, jsonText, matches, newApp } from "../app.ts";
+import { baseOf } from "../base-path.ts";
 import { Fault } from "../faults.ts";
 import { document } from "../openapi.ts";
 import type { Asked } from "../openapi-routes.ts";
@@ -23,20 +24,23 @@ const HEADERS = {
 const tagOf = (text: string) => `"${createHash("sha256").update(text).digest("base64url").slice(0, 22)}"`;
 
 /** What whoever opens the bare address is told. */
-const START = JSON.stringify({ name: "Longhaul", docs: "/docs", openapi: "/openapi.json", health: "/health" });
+const start = (base: string) =>
+  JSON.stringify({ name: "Longhaul", docs: `${base}/docs`, openapi: `${base}/openapi.json`, health: `${base}/health` });
 
 export function openapi({ config }: Gateway, asked: Asked) {
   let made: { text: string; etag: string } | undefined;
   const app = newApp();
-  app.get("/", () => jsonText(START));
+  app.get("/", (c) => jsonText(start(baseOf(c.req.raw))));
   app.get("/openapi.json", (c) => {
     if (!made) {
       const text = JSON.stringify(document(config.registry, asked, config.maxBatchJobs));
       made = { text, etag: tagOf(text) };
     }
-    const headers = { etag: made.etag, "cache-control": "no-cache" };
-    if (matches(c.req.header("if-none-match") ?? null, made.etag)) return new Response(null, { status: 304, headers });
-    return jsonText(made.text, 200, headers);
+    const base = baseOf(c.req.raw);
+    const etag = base ? tagOf(made.etag + base) : made.etag;
+    const headers = { etag, "cache-control": "no-cache" };
+    if (matches(c.req.header("if-none-match") ?? null, etag)) return new Response(null, { status: 304, headers });
+    return jsonText(made.text.replace('"servers":[{"url":"/"}]', `"servers":[{"url":"${base}/"}]`), 200, headers);
   });
 
   const file = async (request: Request, name: string) => {
