@@ -71,7 +71,7 @@ async function submit(
     const job = newJob(gateway, op, parseJson(body, config.maxJsonDepth), options);
     fromHeaders(job, request.headers, caller, body, options);
     if (op.forwardHeaders.length > 0) addForwarded(job, forwardedOf(request.headers, op, config.apiKeys));
-    response = await accept(gateway, request, job);
+    response = await accept(gateway, request, job, op.replyWaitMs);
   } catch (error) {
     response = faultAnswer(error, request.url, op.route);
   }

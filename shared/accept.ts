@@ -4,6 +4,7 @@ import { type Gateway, jsonText, matches, revised, tagOf } from "./app.ts";
 import { baseOf } from "./base-path.ts";
 import { Fault } from "./faults.ts";
 import { type JobId, serviceOf } from "./jobs.ts";
+import { serviceAnswer } from "./service-answer.ts";
 import { againOf, againS, forecast, statusText } from "./show.ts";
 import { etaS, type Snapshot } from "./snapshot.ts";
 import { noJob } from "./store/inspect.ts";
@@ -39,16 +40,22 @@ function etaOfLast({ snapshots }: Gateway, { id, operation }: NewJob): number {
   return eta;
 }
 
-/** Submits a checked job. @throws Fault, see Producer.submit */
-export async function accept(gateway: Gateway, request: Request, job: NewJob): Promise<Response> {
+/**
+ * Submits a checked job.
+ * @param replyWaitMs  of an operation that replies with its result: how long it waits for the end when the request says nothing of waiting
+ * @throws Fault, see Producer.submit
+ */
+export async function accept(gateway: Gateway, request: Request, job: NewJob, replyWaitMs?: number): Promise<Response> {
   refuseWhenFull(gateway);
   const { id, replayed } = await gateway.producer.submit(job);
   const headers: Record<string, string> = { location: `/jobs/${id}` };
   if (replayed) headers["idempotent-replayed"] = "true";
   // A fault of the wait ends no submit that was accepted: whoever cannot wait polls.
-  const wait = gateway.hold?.(request, id, gateway.inspector.ended(id));
+  const wait = gateway.hold?.(request, id, gateway.inspector.ended(id), replyWaitMs);
   const held = wait && (await wait.catch(() => undefined));
   Object.assign(headers, held?.headers);
+  if (held?.ended && replyWaitMs !== undefined)
+    return serviceAnswer(gateway, id, new URL(request.url).pathname, headers);
   if (held?.ended) return showStatus(gateway, request, id, headers);
   // The one that an Idempotency-Key stands for may be due before this one would be.
   const dueMs = job.delayMs ?? (job.due === undefined ? 0 : job.due - gateway.snapshots.now());

@@ -28,8 +28,14 @@ export type Gateway = {
   /**
    * Long polls, set when routes/follow.ts is mounted: rings at news of `topic` and asks `ended` until it holds or the
    * wait that the request asks for is over. undefined, at once, when it asks for none.
+   * @param otherwiseMs  how long it waits when it says nothing of waiting
    */
-  hold?: (request: Request, topic: string, ended: () => Promise<boolean>) => Promise<Held> | undefined;
+  hold?: (
+    request: Request,
+    topic: string,
+    ended: () => Promise<boolean>,
+    otherwiseMs?: number,
+  ) => Promise<Held> | undefined;
 };
 
 /** How a wait went. */

@@ -38,6 +38,8 @@ export type CallRequest = {
   maxResultBytes: number;
   /** whether a 500 is retryable */
   retry500: boolean;
+  /** whether the answer of an error status is kept with the error */
+  keepError?: boolean;
   /** for operations that may not run twice: a connection of its own, so that a reset never is a stale keep-alive */
   freshConnection: boolean;
 };
@@ -50,7 +52,7 @@ export type Timing = { firstByteMs: number; lastByteMs: number };
 
 export type Outcome =
   /** `result` as received: text when it is JSON, else bytes. `type` "" = application/json */
-  | { kind: "finished"; result: string | Uint8Array; type: string; timing: Timing }
+  | { kind: "finished"; result: string | Uint8Array; type: string; timing: Timing; status: number }
   /** final, `error.code` "timeout" included: whether that one is retried is the worker's to say */
   | { kind: "failed"; error: JobError; kept?: Kept }
   | { kind: "retry"; error: JobError; retryAfterMs?: number; kept?: Kept }
@@ -123,18 +125,19 @@ export async function call(request: CallRequest): Promise<Outcome> {
       return failed("result_too_large", message, answer.status);
     }
     const timing = { firstByteMs, lastByteMs: since() };
+    const { status } = answer;
     if (bytes.byteLength === 0 && !(as === "bytes" && type !== "")) {
-      if (complete) return { kind: "finished", result: "null", type: "", timing };
+      if (complete) return { kind: "finished", result: "null", type: "", timing, status };
       return cutShort(service, answer, new Error("no byte of its body came"), undefined);
     }
     if (as === undefined) return unwelcome(request, answer, { bytes, type });
     if (as === "bytes") {
-      return { kind: "finished", result: bytes, type: type || "application/octet-stream", timing };
+      return { kind: "finished", result: bytes, type: type || "application/octet-stream", timing, status };
     }
     const json = checkedJson(bytes);
     if ("fault" in json) return badAnswer(service, answer.status, json.fault, excerpt(bytes, type), { bytes, type });
     const plain = type === "" || type === "application/json" || essence(type) === "application/json";
-    return { kind: "finished", result: json.text, type: plain ? "" : type, timing };
+    return { kind: "finished", result: json.text, type: plain ? "" : type, timing, status };
   } catch (error) {
     if (aborted()) return { kind: "aborted" };
     if (abort.reason === LATE)
@@ -203,6 +206,19 @@ function unwelcome({ service, accepts, maxResultBytes }: CallRequest, { status }
   return badAnswer(service, status, what, excerpt(bytes, type), bytes.byteLength < maxResultBytes ? kept : undefined);
 }
 
+/** Bytes of an error's answer that are kept with it: enough for a sentence or a list of fields. */
+const MAX_KEPT_ERROR = 8_192;
+
+/** A text as it came; undefined when it is longer, or none. */
+function shortText(bytes: Uint8Array): string | undefined {
+  if (bytes.byteLength > MAX_KEPT_ERROR) return undefined;
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    return undefined;
+  }
+}
+
 /** An answer of another status than 2xx. */
 function notKept(request: CallRequest, { status, header }: Head, type: string, bytes: Uint8Array): Outcome {
   const { service } = request;
@@ -216,9 +232,11 @@ function notKept(request: CallRequest, { status, header }: Head, type: string, b
   const code = redirect ? "redirect" : "http_error";
   const wish = header("x-job-retry")?.trim().toLowerCase();
   const again = wish === "yes" || (wish !== "no" && (RETRYABLE.has(status) || (status === 500 && request.retry500)));
-  if (!again) return failed(code, message, status);
+  const error = fault(code, message, again, status);
+  const text = request.keepError && !redirect ? shortText(bytes) : undefined;
+  if (text !== undefined) error.answer = { type, body: text };
+  if (!again) return { kind: "failed", error };
   const retryAfterMs = parsedRetryAfter(header("retry-after"), header("date"));
-  const error = fault(code, message, true, status);
   return retryAfterMs === undefined ? { kind: "retry", error } : { kind: "retry", error, retryAfterMs };
 }
 

@@ -34,10 +34,12 @@ export const FAULTS = {
   rate_limited: [429, "Too many requests"],
   memory_full: [429, "Redis is nearly full"],
   source_failed: [502, "The other server did not give the file"],
+  job_failed: [502, "The job failed"],
   internal: [500, "A fault of ours"],
   redis_unreachable: [503, "Redis does not answer"],
   redis_refuses: [503, "Redis refuses writes"],
   not_stored: [507, "The file cannot be stored"],
+  job_timeout: [504, "The service did not answer in time"],
   service_not_deployed: [503, "The service of that operation is not deployed"],
 } as const satisfies Record<string, readonly [number, string]>;
 
@@ -49,6 +51,8 @@ export type FieldFault = { path: string; message: string };
 /** What else a problem may carry beside its code and sentence. */
 export type FaultExtra = {
   errors?: FieldFault[];
+  /** instead of the code's own: of a service, handed on */
+  status?: number;
   /** seconds; becomes the header Retry-After */
   retryAfterS?: number;
   /** further headers */
@@ -66,7 +70,7 @@ export class Fault extends Error {
     readonly extra: FaultExtra = {},
   ) {
     super(detail);
-    this.status = FAULTS[code][0];
+    this.status = extra.status ?? FAULTS[code][0];
   }
 }
 
@@ -93,4 +97,11 @@ export const JOB_ERRORS = {
 export type JobErrorCode = keyof typeof JOB_ERRORS;
 
 /** A job's error as the full record shows it. Durations are ms, times ISO in the record. */
-export type JobError = { code: JobErrorCode; message: string; http_status?: number; retryable: boolean };
+export type JobError = {
+  code: JobErrorCode;
+  message: string;
+  http_status?: number;
+  retryable: boolean;
+  /** the service's own answer, where an operation replies with it; not shown in the record */
+  answer?: { type: string; body: string };
+};

@@ -138,7 +138,7 @@ export const FIELD = {
  * The field `h`. Its form is told in lua/lib/head.lua; times in ms since 1970 by Redis TIME.
  * - `sequence`: order within the service; its distance from counts.head estimates the position
  * - `ended`: the last end, also of a canceled job that is still listed
- * - `timing`: ms from start to the answer's first byte and to its last one, "12,40"
+ * - `timing`: ms from start to the answer's first byte and to its last one, "12,40", and its status if it is not 200, "12,40,201"
  * - `start`: the last one; its token is attempt.worker.random, or "attempt." once void
  */
 export function parseHead(h: string | null | undefined) {

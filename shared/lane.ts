@@ -241,6 +241,7 @@ export class Lane {
           accepts: op.accepts,
           maxResultBytes: this.settings.maxResultBytes,
           retry500: op.retry500,
+          keepError: op.replyWaitMs !== undefined,
           freshConnection: op.onOrphan !== "retry",
         });
         if (outcome.kind !== "refused" && outcome.kind !== "aborted") this.parking.reached();

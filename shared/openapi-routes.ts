@@ -16,7 +16,12 @@ export const TAGS = {
 } as const;
 
 /** An answer: its schema, or the content type of one that is not JSON. */
-export type Answer = { is: string; schema?: z.ZodType | undefined; type?: string; headers?: (keyof typeof HEADERS)[] };
+export type Answer = {
+  is: string;
+  schema?: z.ZodType | undefined;
+  types?: string[];
+  headers?: (keyof typeof HEADERS)[];
+};
 
 export type Route = {
   /** operationId: has a capital, so that it never is the name of an operation */
@@ -33,7 +38,8 @@ export type Route = {
   body?: z.ZodType;
   /** instead of a body: one file in a multipart form's field `file` */
   form?: true;
-  answers: Record<number, Answer>;
+  /** by status, or "default" */
+  answers: Record<string, Answer>;
   faults?: FaultCode[];
 };
 
@@ -74,7 +80,7 @@ export const SUBMIT_FAULTS: FaultCode[] = [
   ...(["service_not_deployed", "redis_refuses"] as const),
 ];
 export const SUBMIT_TAKES = ["Idempotency-Key", "Prefer", "traceparent"] as const satisfies (keyof typeof TAKEN)[];
-export const SUBMIT_ANSWERS: Record<number, Answer> = {
+export const SUBMIT_ANSWERS: Route["answers"] = {
   200: {
     is: "It has ended within the wait that was asked for.",
     schema: ANSWERS.Status,
@@ -91,8 +97,8 @@ const ok = (schema: z.ZodType, is = "Yes.") => ({ 200: { is, schema } });
 const accepted = (schema: z.ZodType, is = "Taken.") => ({ 202: { is, schema } });
 const unchanged = { 304: { is: "Nothing has changed." } };
 const bytes: Record<number, Answer> = {
-  200: { is: "The whole.", type: "*/*", headers: ["ETag", "Accept-Ranges"] },
-  206: { is: "The range.", type: "*/*", headers: ["Content-Range"] },
+  200: { is: "The whole.", types: ["*/*"], headers: ["ETag", "Accept-Ranges"] },
+  206: { is: "The range.", types: ["*/*"], headers: ["Content-Range"] },
   ...unchanged,
 };
 const read = { tag: "jobs", scope: "read" } as const;
@@ -101,7 +107,7 @@ const admin = { tag: "operators", scope: "admin" } as const;
 const open = { tag: "operators", scope: undefined } as const;
 const page = (id: string, summary: string, type: string): Route => ({
   ...{ id, tag: "document", summary, scope: undefined },
-  answers: { 200: { is: "Here it is.", type, headers: ["ETag"] }, ...unchanged },
+  answers: { 200: { is: "Here it is.", types: [type], headers: ["ETag"] }, ...unchanged },
 });
 
 /** By method and path. The body of POST /jobs is made of the registry's. */
@@ -142,7 +148,7 @@ export const ownRoutes = (asked: Asked): Record<string, Route> => ({
       ...bytes,
       422: {
         is: "The job failed because this answer could not be read; these are its bytes, as they came.",
-        type: "*/*",
+        types: ["*/*"],
         headers: ["X-Longhaul-Unverified"],
       },
     },
@@ -152,7 +158,10 @@ export const ownRoutes = (asked: Asked): Record<string, Route> => ({
     ...read,
     ...{ id: "followJob", summary: "Changes of a job as server-sent events", takes: ["Last-Event-ID"] },
     query: z.object({ last_event_id: z.int().optional() }),
-    answers: { 200: { is: "Events; each one's data is the status.", type: "text/event-stream" }, 204: { is: "Over." } },
+    answers: {
+      200: { is: "Events; each one's data is the status.", types: ["text/event-stream"] },
+      204: { is: "Over." },
+    },
     faults: ["unknown_job"],
   },
   "get /jobs/{id}/deliveries": {
@@ -233,7 +242,7 @@ export const ownRoutes = (asked: Asked): Record<string, Route> => ({
   },
   "get /metrics": {
     ...{ id: "getMetrics", tag: "operators", summary: "Prometheus metrics", scope: "read" },
-    answers: { 200: { is: "Metrics.", type: "text/plain" } },
+    answers: { 200: { is: "Metrics.", types: ["text/plain"] } },
   },
   "get /autoscale": {
     ...{ id: "getAutoscale", tag: "operators", summary: "How many workers there should be", scope: "read" },

@@ -74,15 +74,15 @@ const plain = (schema: z.ZodType) => {
   return { ...(description ? { description } : {}), schema: rest } as { schema: never };
 };
 
-function answered({ is, schema, type, headers }: Answer) {
-  const content = schema
-    ? { "application/json": { schema } }
-    : type
-      ? { [type]: { schema: type === "application/json" ? { type: "object" as const } : { type: "string" as const } } }
-      : undefined;
+function answered({ is, schema, types = [], headers }: Answer) {
+  const content = Object.fromEntries(
+    types.map((type) => [type, { schema: { type: type === "application/json" ? "object" : "string" } as const }]),
+  );
   return {
     description: is,
-    ...(content ? { content } : {}),
+    ...(schema || types.length > 0
+      ? { content: { ...content, ...(schema ? { "application/json": { schema } } : {}) } }
+      : {}),
     ...(headers ? { headers: headersOf(headers) } : {}),
   };
 }
@@ -169,8 +169,28 @@ const TAKEN_OPTIONS = OPTIONS.omit({ after: true, on_dependency_failure: true })
 
 const ofOperation = (op: Operation): Route => ({
   ...{ id: op.name, tag: "operations", summary: op.summary, scope: "submit", query: TAKEN_OPTIONS },
-  ...{ takes: [...SUBMIT_TAKES], answers: SUBMIT_ANSWERS, faults: SUBMIT_FAULTS },
+  ...{ takes: [...SUBMIT_TAKES], answers: answersOf(op), faults: SUBMIT_FAULTS },
 });
+
+/** Of an operation that replies with its result: the service's own answers. */
+function answersOf(op: Operation): Route["answers"] {
+  if (op.replyWaitMs === undefined) return SUBMIT_ANSWERS;
+  const within = `within ${op.replyWaitMs / 1_000} s, or the wait of Prefer`;
+  return {
+    200: {
+      is: `The service's own answer, if the job finished ${within}; its own status, if that is another 2xx.`,
+      schema: z.unknown(),
+      types: op.accepts.filter((type) => type !== "application/json"),
+      headers: ["Location"],
+    },
+    202: { ...(SUBMIT_ANSWERS[202] as Answer), is: "Accepted; it takes longer." },
+    default: {
+      is: `The job failed ${within}: the service's own status and body, or a problem where there is none.`,
+      types: ["*/*"],
+      headers: ["Location"],
+    },
+  };
+}
 
 /**
  * The body of POST /jobs: one schema an operation, with its own payload and the options, and the choice of them. Each is whole

@@ -4,7 +4,8 @@ import { FAULTS, Fault } from "./faults.ts";
 /** @param instance  path of the request */
 export function problem(fault: Fault, instance: string, headers: Record<string, string> = {}): Response {
   const { errors, retryAfterS, members } = fault.extra;
-  const [status, title] = FAULTS[fault.code];
+  const { status } = fault;
+  const [, title] = FAULTS[fault.code];
   const body = {
     type: `urn:longhaul:${fault.code}`,
     title,
@@ -22,7 +23,7 @@ export function problem(fault: Fault, instance: string, headers: Record<string, 
       "cache-control": "no-store",
       "x-content-type-options": "nosniff",
       ...(retryAfterS !== undefined ? { "retry-after": String(Math.max(1, Math.ceil(retryAfterS))) } : {}),
-      ...(status === 401 ? { "www-authenticate": 'Bearer realm="longhaul"' } : {}),
+      ...(fault.code === "no_key" ? { "www-authenticate": 'Bearer realm="longhaul"' } : {}),
       ...fault.extra.headers,
       ...headers,
     },

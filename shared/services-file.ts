@@ -7,7 +7,7 @@ import "./issue-words.ts";
 import { NAME } from "./jobs.ts";
 import { readJsonFile } from "./json-file.ts";
 import { nearest } from "./nearest.ts";
-import { ANY, type Operation, operation } from "./services.ts";
+import { ANY, MAX_REPLY_WAIT_MS, type Operation, operation } from "./services.ts";
 import { durationMs, MAX_DURATION_MS } from "./units.ts";
 
 /** First parts of the gateway's own routes, whatever their method: an operation there would hide them. */
@@ -59,6 +59,16 @@ const jsonSchema = z.record(z.string(), z.unknown()).transform((schema, ctx) => 
   }
 });
 
+/** How long a POST waits for its job's end. */
+const replyWait = z.union([z.string(), z.number()]).transform((value, ctx) => {
+  const ms = durationMs(String(value));
+  if (ms !== undefined && ms > 0 && ms <= MAX_REPLY_WAIT_MS) return ms;
+  const most = MAX_REPLY_WAIT_MS / 1_000;
+  ctx.addIssue(`must be a duration such as 30s, more than 0, at most ${most}s, not ${JSON.stringify(value)}`);
+  return z.NEVER;
+});
+const REPLY_WAIT_MS = 30_000;
+
 /** By name in lower case. No message shows a value: it may be a secret. */
 const callHeaders = z.record(z.string(), z.string({ error: "must be a text" })).transform((given, ctx) => {
   const headers: Record<string, string> = {};
@@ -100,6 +110,8 @@ const ENTRY = z.strictObject({
   result_ttl: duration().optional(),
   files: z.array(z.string()).optional(),
   accepts: z.array(z.string()).optional(),
+  reply: z.enum(["job", "result"]).optional(),
+  wait: replyWait.optional(),
   headers: callHeaders.optional(),
   forward_headers: forwardHeaders.optional(),
   schema: jsonSchema.optional(),
@@ -174,6 +186,8 @@ export function withServicesFile(builtIn: Operation[], name: string, findings: F
     const hasUrl =
       all.has(key) || (isObject(raw) && raw.url !== undefined) || shared.get(op.service)?.url !== undefined;
     if (!hasUrl && isObject(raw)) mistakes.push(`${place}.url: is needed for a new operation`);
+    if (entry.wait !== undefined && entry.reply !== "result")
+      mistakes.push(`${place}.wait: is for "reply": "result" only; set that too, or leave wait out`);
     // of what comes out: a name alone makes a route too
     if (RESERVED.has(op.route.split("/")[1] as string)) {
       const leftOut = isObject(raw) && raw.route === undefined ? " if left out" : "";
@@ -271,6 +285,7 @@ function merged(base: Operation | undefined, key: string, entry: Entry): Operati
     accepts: entry.accepts,
     headers: entry.headers && { ...base?.headers, ...entry.headers },
     forwardHeaders: entry.forward_headers,
+    replyWaitMs: entry.reply === "result" ? (entry.wait ?? REPLY_WAIT_MS) : undefined,
   };
   const set = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
   const start = base ?? operation({ name: key, service: key, route: `/${key}`, path: `/${key}`, summary: key, schema });

@@ -38,6 +38,8 @@ export type Operation = {
   files: string[];
   /** content types of an answer that are kept as bytes; JSON always is checked and kept */
   accepts: string[];
+  /** the POST itself answers with the service's answer if it comes within so many ms; undefined = with the job */
+  replyWaitMs: number | undefined;
   /** sent with each call, by name in lower case; secrets */
   headers: Record<string, string>;
   /** headers of the client that are stored with the job and sent with each call, in lower case */
@@ -49,6 +51,8 @@ export type Operation = {
 export const ANY: Operation["schema"] = z.looseObject({});
 
 export const HOUR = 3_600_000;
+/** Longest that a request waits for a job's end. Proxies cut silent requests after about as long. */
+export const MAX_REPLY_WAIT_MS = 60_000;
 const DEFAULTS = {
   url: undefined,
   timeoutMs: HOUR,
@@ -60,6 +64,7 @@ const DEFAULTS = {
   retryTimeout: false,
   onOrphan: "retry",
   resultTtlMs: undefined,
+  replyWaitMs: undefined,
   files: [] as string[],
   accepts: ["application/json"],
 } as const;

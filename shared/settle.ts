@@ -52,7 +52,7 @@ export class Settles {
   ) {}
 
   finished(run: Run, op: Operation, options: JobOptions, answer: Answer): Settle | Promise<Settle> {
-    const { result, type, timing } = answer;
+    const { result, type, timing, status } = answer;
     const settle: Settle = {
       id: run.job.id,
       token: run.job.token,
@@ -61,7 +61,7 @@ export class Settles {
       kind: "finish",
       ttlMs: op.resultTtlMs ?? this.settings.resultTtlMs,
       type,
-      timing: `${timing.firstByteMs},${timing.lastByteMs}`,
+      timing: `${timing.firstByteMs},${timing.lastByteMs}${status === 200 ? "" : `,${status}`}`,
     };
     const size = typeof result === "string" ? Buffer.byteLength(result) : result.byteLength;
     if (size > this.settings.resultInlineBytes) return this.filed(run, op, options, settle, result, size);

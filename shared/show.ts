@@ -1,4 +1,5 @@
 /** How a job is shown: the old status, and the full record. */
+import type { JobError } from "./faults.ts";
 import { isTerminal, type JobRecord, serviceOf } from "./jobs.ts";
 import { etaS, type Snapshot } from "./snapshot.ts";
 import type { Status } from "./store/inspect.ts";
@@ -161,7 +162,7 @@ export function recordText(record: JobRecord, gateway: Estimates, base = ""): st
     message: record.message ?? null,
     ...forecast(gateway, record),
     timing: record.timing ? { first_byte_ms: record.timing.firstByte, last_byte_ms: record.timing.lastByte } : null,
-    error: record.error ? { ...record.error, attempts: record.attempts.map(shownAttempt) } : null,
+    error: record.error ? shownError(record) : null,
     attempts: record.attempts.map(shownAttempt),
     links,
   };
@@ -172,6 +173,11 @@ export function recordText(record: JobRecord, gateway: Estimates, base = ""): st
       ? JSON.stringify({ content_type: record.resultType, size: record.resultSize, href: `${at}/result` })
       : "null";
   return `${JSON.stringify(body).slice(0, -1)},"payload":${record.payload ?? "null"},"result":${shown}}`;
+}
+
+function shownError({ error, attempts }: JobRecord) {
+  const { answer, ...shown } = error as JobError;
+  return { ...shown, attempts: attempts.map(shownAttempt) };
 }
 
 const shownAttempt = (a: JobRecord["attempts"][number]) => ({

@@ -143,7 +143,7 @@ export function dashboard(gateway: Gateway, api: Api) {
       throw new Fault("invalid", `A hidden value (${HIDDEN}) cannot be sent; write the real one.`);
     }
     const query = new URLSearchParams(Object.entries(options).map(([name, value]) => [name, String(value)]));
-    const headers = new Headers({ "content-type": "application/json" });
+    const headers = new Headers({ "content-type": "application/json", prefer: "respond-async" }); // the page follows the job
     const key = c.req.header("idempotency-key");
     if (key) headers.set("idempotency-key", key);
     const url = new URL(`${op.route}?${query}`, c.req.url);

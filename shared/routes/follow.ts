@@ -4,20 +4,23 @@ import { allow, type Gateway, idOf, newApp } from "../app.ts";
 import { baseOf } from "../base-path.ts";
 import { Fault } from "../faults.ts";
 import { isTerminal } from "../jobs.ts";
+import { MAX_REPLY_WAIT_MS } from "../services.ts";
 import { forecast, statusText } from "../show.ts";
 import { noJob } from "../store/inspect.ts";
 import { LOOK_MS, Wakes } from "../store/wakes.ts";
 import { durationMs } from "../units.ts";
 
 /** ms; a longer wait is cut to this, and Preference-Applied says so. Proxies cut silent requests after about as long. */
-const MAX_WAIT_MS = 60_000;
+const MAX_WAIT_MS = MAX_REPLY_WAIT_MS;
+
+const RESPOND_ASYNC = /(?:^|[,;])\s*respond-async\s*(?:$|[,;])/i;
 
 /**
  * How long the request wants to wait, by `?wait=30` or by `Prefer: wait=30` (RFC 7240, which has a preference that
- * cannot be read ignored).
+ * cannot be read ignored). `Prefer: respond-async` asks for none.
  * @throws Fault invalid
  */
-function waitOf(request: Request): { ms: number; preferred: boolean } {
+function waitOf(request: Request, otherwiseMs: number): { ms: number; preferred: boolean } {
   const prefer = request.headers.get("prefer");
   const query = request.url.includes("wait=") ? new URL(request.url).searchParams.get("wait") : null;
   if (query !== null) {
@@ -32,15 +35,15 @@ function waitOf(request: Request): { ms: number; preferred: boolean } {
   const seconds = prefer && /(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?:$|[,;])/i.exec(prefer)?.[1];
   return seconds
     ? { ms: Math.min(Number(seconds) * 1_000, MAX_WAIT_MS), preferred: true }
-    : { ms: 0, preferred: false };
+    : { ms: prefer && RESPOND_ASYNC.test(prefer) ? 0 : otherwiseMs, preferred: false };
 }
 
 export function follow(gateway: Gateway) {
   const { config, inspector } = gateway;
   const wakes = new Wakes(() => gateway.open("longhaul-wakes"));
   gateway.stopping.addEventListener("abort", () => wakes.ringAll());
-  gateway.hold = (request, topic, ended) => {
-    const wait = waitOf(request);
+  gateway.hold = (request, topic, ended, otherwiseMs = 0) => {
+    const wait = waitOf(request, otherwiseMs);
     if (wait.ms === 0 || wakes.size >= config.maxWaits) return undefined;
     return hold(topic, ended, wait.ms, request.signal).then((done) => ({
       ended: done,

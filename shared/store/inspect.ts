@@ -217,6 +217,8 @@ export class Inspector {
       /** what is here is an unreadable 2xx that a failed job keeps */
       unverified,
       type: (unverified ? keptType : resultType) ?? "application/json",
+      /** of the service's answer */
+      status: Number(head.timing?.split(",")[2] ?? 200),
       fileBytes: numberOf(unverified ? keptSize : resultSize),
       error: isTerminal(state) ? json<JobError>(error) : undefined,
       token: start?.token ?? "",

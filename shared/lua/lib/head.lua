@@ -3,7 +3,7 @@
 -- it, reads it or logs it (performance.md). It grows with the job's life:
 --   "<n> <created> <op>"                         queued
 --   "…|<started> <deadline> <rev> <token>"       started
---   "…|<start>|<ended> <timing>"                 finished; timing is "first,last" ms of the answer, or nothing
+--   "…|<start>|<ended> <timing>"                 finished; timing is "first,last[,status]" of the answer, or nothing
 -- That is the common job, one that was never touched: nothing but h, the payload and a result. Any other has its state and
 -- `more` in front: "<state> <more> <n> <created> <op>|<last start>|<end>", trailing nothing left out.
 -- more: 1 = the record has options, effects, a waiter, a cancel or earlier attempts; at 0 nobody looks for them. Whoever
