@@ -187,7 +187,7 @@ function Result({ state, record }) {
 /** Why a job did not finish. A cancel is what somebody asked for, and no fault. */
 function Failure({ state, record }) {
   const { error } = record;
-  const href = `/api/jobs/${encodeURIComponent(record.job_id)}/result`;
+  const href = `api/jobs/${encodeURIComponent(record.job_id)}/result`;
   const answer =
     record.links.unverified_result &&
     html`<a class="button" href=${href} download=${`${record.job_id}.answer`}>Download the answer</a>`;
