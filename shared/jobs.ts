@@ -97,6 +97,8 @@ export const FIELD = {
   attempt: "a",
   /** redeliveries in this run: more than 3 are poison */
   redeliveries: "d",
+  /** of a job that may be called once: the token of the attempt that was called */
+  calledOnce: "one",
   /** requeues so far */
   run: "g",
   /** due time of a scheduled job, ms */

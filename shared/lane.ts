@@ -18,14 +18,14 @@ import { setImmediate } from "node:timers";
 import { Abort } from "./abort.ts";
 import { joinUrl } from "./base-url.ts";
 import { Bell } from "./bell.ts";
-import { backoffMs, call, type Outcome } from "./call.ts";
+import { call, type Outcome } from "./call.ts";
 import type { JobError } from "./faults.ts";
 import { type JobId, type JobOptions, random62, type ServiceName } from "./jobs.ts";
 import { Lease } from "./lease.ts";
 import { Parking } from "./parking.ts";
 import { Prefetch } from "./prefetch.ts";
 import type { Operation } from "./services.ts";
-import { MAX_INLINE, type Run, redisNow, type SettleSettings, Settles } from "./settle.ts";
+import { callsOnce, MAX_INLINE, type Run, redisNow, type SettleSettings, Settles } from "./settle.ts";
 import { type Ask, type Consumer, MORE, type Settle, type Taken, type Turned } from "./store/consume.ts";
 import { headersOf } from "./told.ts";
 
@@ -231,21 +231,27 @@ export class Lane {
       const op = this.ops.get(job.operation);
       if (op?.url) {
         const options = (job.options ? JSON.parse(job.options) : {}) as JobOptions;
-        const outcome = await call({
-          service: op.service,
-          url: joinUrl(op.url, op.path),
-          body: job.payload,
-          headers: headersOf(job, options, this.settings.gatewayUrl, op.headers),
-          timeoutMs: options.timeout ?? op.timeoutMs,
-          abort: run.abort,
-          accepts: op.accepts,
-          maxResultBytes: this.settings.maxResultBytes,
-          retry500: op.retry500,
-          keepError: op.replyWaitMs !== undefined,
-          freshConnection: op.onOrphan !== "retry",
-        });
+        const barred = options.retries === 0 ? await this.barred(run) : undefined;
+        const outcome: Outcome =
+          barred ??
+          (await call({
+            service: op.service,
+            url: joinUrl(op.url, op.path),
+            body: job.payload,
+            headers: headersOf(job, options, this.settings.gatewayUrl, op.headers),
+            timeoutMs: options.timeout ?? op.timeoutMs,
+            abort: run.abort,
+            accepts: op.accepts,
+            maxResultBytes: this.settings.maxResultBytes,
+            retry500: op.retry500,
+            keepError: op.replyWaitMs !== undefined,
+            freshConnection: callsOnce(op, options),
+          }));
         if (outcome.kind !== "refused" && outcome.kind !== "aborted") this.parking.reached();
-        const made = this.settleOf(run, op, options, outcome);
+        const made =
+          outcome.kind === "refused"
+            ? this.refused(run, op, outcome.error)
+            : this.settles.of(run, op, options, outcome);
         settle = made instanceof Promise ? await made : made; // most are made at once: no further step of the event loop
       } else {
         const message = `This worker does not know the operation ${job.operation}, or no address for it`;
@@ -268,26 +274,20 @@ export class Lane {
     else this.settles.discard(settle);
   }
 
-  /** contract.md §4: which outcome of a call becomes what. */
-  private settleOf(run: Run, op: Operation, options: JobOptions, outcome: Outcome): Settle | Promise<Settle> {
-    switch (outcome.kind) {
-      case "finished":
-        return this.settles.finished(run, op, options, outcome);
-      case "failed":
-        if (outcome.error.code === "timeout" && op.retryTimeout)
-          return this.settles.retried(run, op, options, outcome.error);
-        return this.settles.ended(run, outcome.error, outcome.kept);
-      case "retry":
-        return this.settles.retried(run, op, options, outcome.error, outcome);
-      case "reset":
-        // The service may have run it: only an operation that may run twice is sent again.
-        if (op.onOrphan !== "retry") return this.settles.failed(run, outcome.error);
-        return this.settles.redelivered(run, outcome.error, backoffMs(run.job.redeliveries + 1, op.backoffMs));
-      case "refused":
-        return this.refused(run, op, outcome.error);
-      case "aborted":
-        return this.settles.returned(run, this.settles.entry(run, "canceled"));
-    }
+  /**
+   * Notes in Redis that a job that may be called once is called now, which shows too that this worker still has it. So a reaper knows whether a
+   * dead worker had called it.
+   * @returns what it comes to without a call; undefined = it is to be called
+   */
+  private async barred(run: Run): Promise<Outcome | undefined> {
+    const { id, token } = run.job;
+    const word = await this.consumer.callOnce(this.service, id, token).catch(() => "unknown" as const);
+    if (word === "ok") return undefined;
+    if (word === "unknown") return { kind: "aborted" }; // handed back uncalled
+    if (word === "called") return { kind: "failed", error: CALLED_BEFORE };
+    this.drop(run, "another worker has it now");
+    this.running.delete(id);
+    return { kind: "aborted" };
   }
 
   private async refused(run: Run, op: Operation, error: JobError): Promise<Settle> {
@@ -389,5 +389,11 @@ export class Lane {
     }
   }
 }
+
+const CALLED_BEFORE: JobError = {
+  code: "orphaned",
+  message: "An earlier call ended without an answer, and the job may be called once (retries: 0)",
+  retryable: false,
+};
 
 const sleep = (ms: number) => new Promise<void>((done) => setTimeout(done, ms));

@@ -70,6 +70,9 @@ const Status = z
     position: z.int().nullable().describe("in the queue, an estimate"),
     eta_s: z.number().nullable(),
     attempt: z.int(),
+    redeliveries: z
+      .int()
+      .describe("calls beside the attempts that ended without a verdict: worker died, connection reset"),
     created_at: time,
     started_at: time,
     ended_at: time,

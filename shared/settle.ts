@@ -39,6 +39,9 @@ const MAX_KEPT_INLINE = 16_384;
 /** Longest pause between two writes of an answer, ms. */
 const MAX_WRITE_WAIT_MS = 10_000;
 
+/** Whether a job must not be called again once a call may have reached the service: by its operation, or by its own wish. */
+export const callsOnce = (op: Operation, options: JobOptions) => op.onOrphan !== "retry" || options.retries === 0;
+
 export class Settles {
   /** jobs whose answer waits in memory until RESULTS_DIR can be written, and why it cannot */
   readonly unwritten = new Map<JobId, string>();
@@ -50,6 +53,36 @@ export class Settles {
     private readonly log: (line: string) => void,
     private readonly extend: (run: Run, ms: number) => Promise<unknown>,
   ) {}
+
+  /** contract.md §4: which outcome of a call becomes what; `refused` is the lane's. */
+  of(
+    run: Run,
+    op: Operation,
+    options: JobOptions,
+    outcome: Exclude<Outcome, { kind: "refused" }>,
+  ): Settle | Promise<Settle> {
+    switch (outcome.kind) {
+      case "finished":
+        return this.finished(run, op, options, outcome);
+      case "failed":
+        if (outcome.error.code === "timeout" && op.retryTimeout) return this.retried(run, op, options, outcome.error);
+        return this.ended(run, outcome.error, outcome.kept);
+      case "retry":
+        return this.retried(run, op, options, outcome.error, outcome);
+      case "reset": {
+        const { error } = outcome;
+        if (!callsOnce(op, options)) {
+          return this.redelivered(run, error, backoffMs(run.job.redeliveries + 1, op.backoffMs));
+        }
+        // The service may have run it.
+        const why =
+          op.onOrphan !== "retry" ? "its operation may not run twice" : "the job may be called once (retries: 0)";
+        return this.failed(run, { ...error, message: `${error.message}, and ${why}`, retryable: false });
+      }
+      case "aborted":
+        return this.returned(run, this.entry(run, "canceled"));
+    }
+  }
 
   finished(run: Run, op: Operation, options: JobOptions, answer: Answer): Settle | Promise<Settle> {
     const { result, type, timing, status } = answer;
@@ -74,7 +107,7 @@ export class Settles {
     const why = await this.write(run, result, size);
     if (why === undefined) return { ...settle, sizeBytes: size };
     if (size <= MAX_INLINE) return { ...settle, result };
-    const mayRunAgain = op.onOrphan === "retry";
+    const mayRunAgain = !callsOnce(op, options);
     // The answer is lost with this process; a job that may not be called twice must not go back to the queue.
     if (run.why && (mayRunAgain || run.why === "cancel")) return this.returned(run, this.entry(run, "canceled"));
     const spent = this.settings.resultWriteRetryMs > 0 ? ` for ${this.settings.resultWriteRetryMs / 1_000} s` : "";

@@ -71,6 +71,7 @@ export function statusText(status: Status, estimate: Forecast, base = ""): strin
     message: status.message ?? null,
     ...estimate,
     attempt: status.attempt,
+    redeliveries: status.redeliveries,
     created_at: iso(status.created),
     started_at: iso(status.started),
     ended_at: iso(status.ended),

@@ -47,7 +47,7 @@ end
 
 local function look(id)
   local key = K.job .. id
-  local f = call('HMGET', key, 'h', 'v', 'x', 'w', 'ef', 'tt', 'd', 'pri', 'log')
+  local f = call('HMGET', key, 'h', 'v', 'x', 'w', 'ef', 'tt', 'd', 'pri', 'log', 'one')
   local h = head_of(f[1])
   local started, deadline, _, token, attempt = attempt_of(h.start)
   if h.state ~= 'started' or not string.find(token or '', '.' .. worker .. '.', 1, true) then
@@ -64,6 +64,9 @@ local function look(id)
     elseif string.find(once, ' ' .. h.op .. ' ', 1, true) then
       call('HSET', key, 'log', logged(job, 'orphaned'))
       verdict(job, 'orphaned', 'The worker died while the call ran, and this operation may not run twice')
+    elseif f[10] then
+      call('HSET', key, 'log', logged(job, 'orphaned'))
+      verdict(job, 'orphaned', 'The worker died while the call ran, and the job may be called once (retries: 0)')
     elseif d > poison then
       count('poison')
       call('HSET', key, 'log', logged(job, 'orphaned'), 'd', d)

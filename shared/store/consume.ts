@@ -25,6 +25,11 @@ const extendScript = script<{ id: "text"; token: "text"; ms: "int" }, "ok" | "lo
   ms: "int",
 });
 
+const callOnceScript = script<{ id: "text"; token: "text" }, "ok" | "called" | "lost" | "gone">("call-once", {
+  id: "text",
+  token: "text",
+});
+
 /** A job in a worker's hands. Times in ms since 1970. */
 export type Taken = {
   id: JobId;
@@ -150,6 +155,11 @@ export class Consumer {
   async beat(service: ServiceName): Promise<JobId[]> {
     const [, ...cancels] = await beatScript(this.redis, root(service), { worker: this.worker });
     return cancels as JobId[];
+  }
+
+  /** Notes that a job that may be called once is called now. @returns see lua/call-once.lua */
+  callOnce(service: ServiceName, id: JobId, token: string) {
+    return callOnceScript(this.redis, root(service), { id, token });
   }
 
   /** Moves a running attempt's deadline to `ms` from now, unless it lies behind that already. @returns see lua/extend.lua */

@@ -81,6 +81,7 @@ export type Status = {
   progress: number | undefined;
   message: string | undefined;
   attempt: number;
+  redeliveries: number;
   created: number;
   started: number | undefined;
   ended: number | undefined;
@@ -99,6 +100,7 @@ const STATUS_FIELDS = [
   FIELD.message,
   FIELD.attempt,
   FIELD.due,
+  FIELD.redeliveries,
   FIELD.result, // the last: it may be large, and not everybody needs it
 ];
 
@@ -159,6 +161,7 @@ export class Inspector {
       progress: numberOf(f[5]),
       message: f[6] ?? undefined,
       attempt: attemptsOf(head, f[7]),
+      redeliveries: Number(f[9] ?? 0),
       created,
       started: start?.started,
       ended: ended ? head.ended : undefined,

@@ -3,6 +3,34 @@ import { by, type Mutant } from "./list.ts";
 
 export const ANSWER_MUTANTS: Mutant[] = [
   {
+    name: "retries 0: the reaper hands on a job that may be called once",
+    file: "shared/lua/reap.lua",
+    from: "elseif f[10] then",
+    to: "elseif false then",
+    ...by("call-once", "a worker died in the call"),
+  },
+  {
+    name: "retries 0: a reset call is made again",
+    file: "shared/settle.ts",
+    from: " || options.retries === 0;",
+    to: ";",
+    ...by("call-once", "dies in each call"),
+  },
+  {
+    name: "retries 0: a job is called though its lease is lost",
+    file: "shared/lane.ts",
+    from: "options.retries === 0 ? await this.barred(run) : undefined",
+    to: "undefined",
+    ...by("call-once", "between claim and call"),
+  },
+  {
+    name: "retries 0: a hand-back spends the one call",
+    file: "shared/lua/lib/others.lua",
+    from: "call('HDEL', key, 'one')",
+    to: "",
+    ...by("call-once", "allow the one call anew"),
+  },
+  {
     name: "answers: the kept bytes are not stored with the failed job",
     file: "shared/lane.ts",
     from: "this.settles.ended(run, outcome.error, outcome.kept)",

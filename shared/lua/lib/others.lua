@@ -78,6 +78,7 @@ local function settle(id, key, was, how, note, body)
     end
   else
     count('returned')
+    call('HDEL', key, 'one') -- not called, or called and taken back: it may be called once more
     again(job, delay, true, 'a', attempt - 1)
   end
   return 'ok'

@@ -14,7 +14,7 @@ local function requeue(id, rev)
   local seq = call('HINCRBY', K.counts, 'seq', 1)
   call('PERSIST', job)
   call('ZREM', K.ended .. state, id)
-  call('HDEL', job, 'err', 'x', 'l', 'a', 'd', 'nr', 'pg', 'pm', 'k', 'kt', 'kf')
+  call('HDEL', job, 'err', 'x', 'l', 'a', 'd', 'nr', 'pg', 'pm', 'k', 'kt', 'kf', 'one')
   h.state, h.more, h.n, h.start, h.ended = 'queued', 1, seq, '', ''
   call('HSET', job, 'h', head_text(h), 'v', v + 1, 'due', now, 'g', (tonumber(f[5]) or 0) + 1)
   if f[3] then
