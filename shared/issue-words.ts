@@ -21,6 +21,7 @@ const FORMATS: Record<string, string> = {
 const UNITS: Record<string, string> = {
   string: "characters",
   array: "items",
+  object: "fields",
   set: "items",
   map: "entries",
   file: "bytes",
@@ -77,7 +78,8 @@ export function describeIssue(issue: z.core.$ZodRawIssue): string {
   }
 }
 
-function sizeMistake(issue: z.core.$ZodRawIssue, given: string): string {
+type Size = { code?: unknown; origin?: unknown; minimum?: unknown; maximum?: unknown; inclusive?: unknown };
+function sizeMistake(issue: Size, given: string): string {
   const small = issue.code === "too_small";
   const limit = small ? issue.minimum : issue.maximum;
   const unit = UNITS[String(issue.origin)];
@@ -86,7 +88,85 @@ function sizeMistake(issue: z.core.$ZodRawIssue, given: string): string {
     return `must be at ${small ? "least" : "most"} ${limit}${given}`;
   }
   if (small && limit === 1) return "must not be empty";
-  return small ? `must have ${limit} ${unit} at least` : `may have ${limit} ${unit} at most`;
+  const size = `${limit} ${limit === 1 ? unit.replace(/s$/, "") : unit}`;
+  return small ? `must have ${size} at least` : `may have ${size} at most`;
 }
 
 z.config({ localeError: describeIssue });
+
+type Params = Record<string, unknown>;
+type Branch = { keyword: string; params: Params; data: unknown; path: string };
+
+/** The same of a keyword of JSON Schema that a value does not fit. @param params  as ajv gives them */
+export function describeKeyword(keyword: string, params: Params, value: unknown): string {
+  const given = shownValue(value);
+  const size = (origin: string, small: boolean) =>
+    sizeMistake({ code: small ? "too_small" : "too_big", origin, minimum: params.limit, maximum: params.limit }, given);
+  switch (keyword) {
+    case "required":
+      return "is required";
+    case "type":
+      return `must be of type ${String(params.type).replaceAll(",", " or ")}${given}`;
+    case "enum":
+      return `must be one of ${(params.allowedValues as unknown[]).map((one) => JSON.stringify(one)).join(", ")}${given}`;
+    case "const":
+      return `must be ${JSON.stringify(params.allowedValue)}${given}`;
+    case "minimum":
+    case "maximum":
+      return `must be at ${keyword === "minimum" ? "least" : "most"} ${params.limit}${given}`;
+    case "exclusiveMinimum":
+    case "exclusiveMaximum":
+      return `must be ${keyword === "exclusiveMinimum" ? "more" : "less"} than ${params.limit}${given}`;
+    case "multipleOf":
+      return `must be a multiple of ${params.multipleOf}${given}`;
+    case "minLength":
+    case "maxLength":
+      return size("string", keyword === "minLength");
+    case "minItems":
+    case "maxItems":
+      return size("array", keyword === "minItems");
+    case "minProperties":
+    case "maxProperties":
+      return size("object", keyword === "minProperties");
+    case "pattern":
+      return `must match the pattern ${params.pattern}${given}`;
+    case "format":
+      return `must be ${FORMATS[String(params.format).replace("date-time", "datetime")] ?? `of the format ${params.format}`}${given}`;
+    case "additionalProperties":
+    case "unevaluatedProperties":
+      return "is no field that is known here; leave it out";
+    case "items":
+    case "additionalItems":
+      return size("array", false);
+    case "uniqueItems":
+      return `must not have equal items; ${params.j} and ${params.i} are`;
+    case "contains":
+      return `must have ${params.minContains} or more items of the kind that is asked for`;
+    case "dependentRequired":
+    case "dependencies":
+      return `is required beside ${params.property}`;
+    case "anyOf":
+    case "oneOf": {
+      if (params.passingSchemas) return "fits more than one of the forms that exclude each other";
+      return choiceMistake(params, given);
+    }
+    case "not":
+      return "is of a form that is not allowed";
+    case "false schema":
+      return "is not allowed";
+    default:
+      return `does not fit the schema's ${keyword}${given}`;
+  }
+}
+
+/** What each form of a choice misses, the first three. */
+function choiceMistake({ branches = [], at = "" }: Params, given: string): string {
+  const all = branches as Branch[];
+  if (all.length > 0 && all.every(({ keyword, path }) => keyword === "type" && path === at))
+    return `must be of type ${[...new Set(all.map(({ params }) => params.type))].join(" or ")}${given}`;
+  const said = all.slice(0, 3).map(({ keyword, params, data, path }) => {
+    const field = path.slice(String(at).length).replace(/^\./, "");
+    return `${field ? `${field} ` : ""}${describeKeyword(keyword, params, data)}`;
+  });
+  return `has none of the allowed forms${said.length > 0 ? `: ${said.join("; or ")}` : given}`;
+}

@@ -6,6 +6,7 @@ import { MAX_FORWARDED, nameMistake, valueMistake } from "./call-headers.ts";
 import "./issue-words.ts";
 import { NAME } from "./jobs.ts";
 import { readJsonFile } from "./json-file.ts";
+import { readJsonSchema } from "./json-schema.ts";
 import { nearest } from "./nearest.ts";
 import { ANY, MAX_REPLY_WAIT_MS, type Operation, operation } from "./services.ts";
 import { durationMs, MAX_DURATION_MS } from "./units.ts";
@@ -51,12 +52,11 @@ const duration = (minMs = 1_000) =>
   });
 
 const jsonSchema = z.record(z.string(), z.unknown()).transform((schema, ctx) => {
-  try {
-    return z.fromJSONSchema({ type: "object", ...schema } as never) as Operation["schema"];
-  } catch (error) {
-    ctx.addIssue((error as Error).message);
-    return z.NEVER;
-  }
+  const read = readJsonSchema(schema);
+  if ("schema" in read) return read.schema;
+  for (const { path, message } of read.faults)
+    ctx.addIssue({ code: "custom", path: path === "" ? [] : [path], message });
+  return z.NEVER;
 });
 
 /** How long a POST waits for its job's end. */
@@ -265,7 +265,7 @@ function goodFields(raw: unknown, { shape }: z.ZodObject): unknown {
 
 /** An entry laid over the operation of its name, or over the defaults. */
 function merged(base: Operation | undefined, key: string, entry: Entry): Operation {
-  const schema = entry.schema ?? base?.schema ?? ANY;
+  const schema = entry.schema ? ANY : (base?.schema ?? ANY);
   const changes = {
     service: entry.service,
     route: entry.route,
@@ -285,6 +285,7 @@ function merged(base: Operation | undefined, key: string, entry: Entry): Operati
     accepts: entry.accepts,
     headers: entry.headers && { ...base?.headers, ...entry.headers },
     forwardHeaders: entry.forward_headers,
+    jsonSchema: entry.schema,
     replyWaitMs: entry.reply === "result" ? (entry.wait ?? REPLY_WAIT_MS) : undefined,
   };
   const set = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));

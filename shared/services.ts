@@ -3,6 +3,7 @@
  * follow from it. It knows neither Redis nor the environment: config.ts gives each service its address.
  */
 import { z } from "zod";
+import type { JsonSchema } from "./json-schema.ts";
 
 /** Durations in ms, sizes in bytes. */
 export type Operation = {
@@ -44,7 +45,10 @@ export type Operation = {
   headers: Record<string, string>;
   /** headers of the client that are stored with the job and sent with each call, in lower case */
   forwardHeaders: string[];
+  /** of the payload; ANY where `jsonSchema` is what it is checked with */
   schema: z.ZodType<Record<string, unknown>>;
+  /** of a SERVICES file; the payload passes as it came */
+  jsonSchema?: JsonSchema | undefined;
 };
 
 /** Any JSON object: of an operation that nobody described, and whose payload so needs no look. */

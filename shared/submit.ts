@@ -147,12 +147,15 @@ export function fit<T>(schema: z.ZodType<T>, value: unknown, what: string): T {
     result = schema.safeParse(value, { reportInput: true });
   }
   if (result.success) return result.data;
-  const errors = fieldFaults(result.error);
+  throw invalidFields(what, fieldFaults(result.error));
+}
+
+/** A fault of fields of `what`; the first one stands in its sentence. */
+function invalidFields(what: string, errors: FieldFault[]): Fault {
   const first = errors[0] as FieldFault;
   const more = errors.length > 1 ? ` (and ${errors.length - 1} more, see errors)` : "";
-  throw new Fault("invalid", `${what}: ${first.path === "" ? "" : `${first.path}: `}${first.message}${more}.`, {
-    errors,
-  });
+  const place = first.path === "" ? "" : `${first.path}: `;
+  return new Fault("invalid", `${what}: ${place}${first.message}${more}.`, { errors });
 }
 
 /** Runs `work`; a fault that it throws is told of the field `prefix`, and of those below it. */
@@ -193,6 +196,8 @@ function checkedPayload(op: Operation, payload: unknown): Record<string, unknown
       errors: [{ path: "", message: "expected an object" }],
     });
   }
+  const errors = op.jsonSchema?.check(payload) ?? [];
+  if (errors.length > 0) throw invalidFields(op.route, errors);
   const value = op.schema === ANY ? (payload as Record<string, unknown>) : fit(op.schema, payload, op.route);
   checkFiles(op, value);
   return value;

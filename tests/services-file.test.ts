@@ -211,7 +211,7 @@ test("no message of zod leaks: each of its issues has plain words that name what
     long: "may have 3 characters at most",
     empty: "must not be empty",
     few: "must have 2 items at least",
-    many: "may have 1 items at most",
+    many: "may have 1 item at most",
     none: "must not be empty",
     int: "must be of type int, not 1.5",
     small: "must be at least 1, not 0",

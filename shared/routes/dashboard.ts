@@ -171,7 +171,7 @@ export function dashboard(gateway: Gateway, api: Api) {
 function operationShown(op: Operation) {
   let schema: unknown = { type: "object" };
   try {
-    schema = z.toJSONSchema(op.schema, { io: "output", unrepresentable: "any" });
+    schema = op.jsonSchema?.document ?? z.toJSONSchema(op.schema, { io: "output", unrepresentable: "any" });
   } catch {}
   const { name, service, summary, files, timeoutMs, retries } = op;
   return { name, service, summary, files, timeout: timeoutMs / 1_000, retries, deployed: op.url !== undefined, schema };
