@@ -188,9 +188,21 @@ function plainNumbers(value: unknown): unknown {
   return copy ?? value;
 }
 
-/** The schema under a name in an OpenAPI document: references within it lead there. */
-export function placedAt(document: Json, place: string): Json {
-  if (typeof document.$id === "string") return document;
+/** What a component of an OpenAPI document may be called. */
+const COMPONENT = /^[\w.-]+$/;
+
+/**
+ * The schema as a component of an OpenAPI document. Its definitions become components of their own, `<name>.<definition>`, because
+ * generators of clients follow references to components only. All else stays as it was written.
+ */
+export function asComponents(document: Json, name: string): { schema: Json; components: Record<string, Json> } {
+  if (typeof document.$id === "string") return { schema: document, components: {} }; // its references are its own
+  const leads = (reference: string) => {
+    const [, definition, rest] = /^#\/(?:\$defs|definitions)\/([^/]+)(.*)$/.exec(reference) ?? [];
+    if (definition !== undefined && COMPONENT.test(definition))
+      return `#/components/schemas/${name}.${definition}${rest}`;
+    return `#/components/schemas/${name}${reference.slice(1)}`;
+  };
   const moved = (value: unknown, named = false): unknown => {
     if (Array.isArray(value)) return value.map((item) => moved(item));
     if (typeof value !== "object" || value === null) return value;
@@ -198,10 +210,21 @@ export function placedAt(document: Json, place: string): Json {
       Object.entries(value).map(([key, part]) => {
         if (named) return [key, moved(part)];
         if (VALUES.has(key)) return [key, part];
-        const isReference = /^\$(?:dynamic)?ref$/i.test(key) && typeof part === "string" && /^#(?:\/|$)/.test(part);
-        return [key, isReference ? place + (part as string).slice(1) : moved(part, NAMED.has(key))];
+        const isReference = key === "$ref" && typeof part === "string" && /^#(?:\/|$)/.test(part);
+        return [key, isReference ? leads(part as string) : moved(part, NAMED.has(key))];
       }),
     );
   };
-  return moved(document) as Json;
+  const schema = moved(document) as Json;
+  const components: Record<string, Json> = {};
+  for (const word of ["$defs", "definitions"]) {
+    const left = Object.entries((schema[word] ?? {}) as Record<string, Json>).filter(([key, part]) => {
+      if (!COMPONENT.test(key)) return true;
+      components[`${name}.${key}`] = part;
+      return false;
+    });
+    if (left.length > 0) schema[word] = Object.fromEntries(left);
+    else delete schema[word];
+  }
+  return { schema, components };
 }

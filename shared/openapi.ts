@@ -5,7 +5,7 @@
 import { z } from "zod";
 import { type CreateDocumentOptions, createDocument, createSchema, type ZodOpenApiObject } from "zod-openapi";
 import { FAULTS, type FaultCode } from "./faults.ts";
-import { placedAt } from "./json-schema.ts";
+import { asComponents } from "./json-schema.ts";
 import { ANSWERS } from "./openapi-answers.ts";
 import {
   type Answer,
@@ -58,8 +58,7 @@ function requested(schema: z.ZodType, name: string): Requested {
 
 /** The payload of an operation. A schema of a deployment's own that cannot be told as JSON Schema is any object. */
 function payloadOf(op: Operation): Requested {
-  if (op.jsonSchema)
-    return { schema: placedAt(op.jsonSchema.document, `#/components/schemas/${op.name}`), components: {} };
+  if (op.jsonSchema) return asComponents(op.jsonSchema.document, op.name);
   try {
     return requested(op.schema, op.name);
   } catch {

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type ConfigError, readConfig } from "../shared/config.ts";
 import { parseJson } from "../shared/json.ts";
-import { placedAt, readJsonSchema } from "../shared/json-schema.ts";
+import { asComponents, readJsonSchema } from "../shared/json-schema.ts";
 import { startGatewayApp, stored } from "./support/gateway.ts";
 import { startRedis } from "./support/redis.ts";
 import { startProcess } from "./support/stack.ts";
@@ -179,20 +179,23 @@ test("a schema that cannot be obeyed stops the start and names its place in the 
   }
 });
 
-test("references of a schema lead into the OpenAPI document, and names or values that look like words stay", () => {
+test("definitions of a schema become components of the document; what only looks like a reference stays", () => {
   const document = {
-    $defs: { n: { type: "number" }, $ref: { type: "string" } },
-    properties: { $ref: { $ref: "#/$defs/n" }, self: { $ref: "#" }, default: { items: { $ref: "#/$defs/n" } } },
+    $defs: { n: { type: "number" }, "a b": { type: "string" }, list: { items: { $ref: "#/$defs/n" } } },
+    properties: { $ref: { $ref: "#/$defs/n" }, self: { $ref: "#" }, default: { items: { $ref: "#/$defs/a b" } } },
     default: { $ref: "#/$defs/n" },
   };
-  expect(placedAt(document, "#/components/schemas/a")).toEqual({
-    $defs: document.$defs,
-    properties: {
-      $ref: { $ref: "#/components/schemas/a/$defs/n" },
-      self: { $ref: "#/components/schemas/a" },
-      default: { items: { $ref: "#/components/schemas/a/$defs/n" } },
+  expect(asComponents(document, "op")).toEqual({
+    schema: {
+      $defs: { "a b": { type: "string" } },
+      properties: {
+        $ref: { $ref: "#/components/schemas/op.n" },
+        self: { $ref: "#/components/schemas/op" },
+        default: { items: { $ref: "#/components/schemas/op/$defs/a b" } },
+      },
+      default: { $ref: "#/$defs/n" },
     },
-    default: { $ref: "#/$defs/n" },
+    components: { "op.n": { type: "number" }, "op.list": { items: { $ref: "#/components/schemas/op.n" } } },
   });
 });
 
@@ -223,11 +226,13 @@ test("a payload that fits its JSON Schema passes untouched: digits, order, unkno
     const single = await (await gateway.post("/a", {})).json();
     expect(single.detail).toBe("/a: n: is required.");
     const { components } = await gateway.json("/openapi.json");
+    const { $defs, ...rest } = schema;
     expect(components.schemas.a).toEqual({
       type: "object",
-      ...schema,
-      properties: { ...schema.properties, size: { $ref: "#/components/schemas/a/$defs/size" } },
+      ...rest,
+      properties: { ...schema.properties, size: { $ref: "#/components/schemas/a.size" } },
     });
+    expect(components.schemas["a.size"]).toEqual($defs.size);
   } finally {
     gateway.close();
     await redis.stop();
