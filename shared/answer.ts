@@ -2,8 +2,10 @@
  * What an answer's type, bytes and headers say. Only reading: no socket, no outcome.
  */
 
-const MAX_RETRY_AFTER_MS = 3_600_000;
-const MAX_DETAIL_CHARS = 2_000;
+/** of a longer text so much is kept at each end: a traceback names the error in its last line */
+const MAX_END_CHARS = 2_048;
+/** of a page of HTML that is looked at */
+const MAX_PAGE_CHARS = 65_536;
 export const MAX_EXCERPT_CHARS = 200;
 
 /** "text/html; charset=utf-8" → "text/html" */
@@ -52,7 +54,7 @@ export function checkedJson(bytes: Uint8Array): { text: string } | { fault: stri
 }
 
 /**
- * Seconds or an HTTP date → ms from now, at most an hour; undefined when it is neither.
+ * Seconds or an HTTP date → ms from now, never below 0; undefined when it is neither. The caller bounds it.
  * @param date  the answer's header Date: when it is there, a date counts from it, since both are by the sender's clock
  */
 export function parsedRetryAfter(header: string | null, date: string | null | undefined): number | undefined {
@@ -62,26 +64,60 @@ export function parsedRetryAfter(header: string | null, date: string | null | un
     : /[a-z]/i.test(text)
       ? Date.parse(text) - (Date.parse(date ?? "") || Date.now())
       : Number.NaN;
-  return Number.isNaN(ms) ? undefined : Math.min(Math.max(ms, 0), MAX_RETRY_AFTER_MS);
+  return Number.isNaN(ms) ? undefined : Math.max(ms, 0);
 }
 
 /**
- * The service's own words: FastAPI's {"detail": "…"} or {"detail": [{"loc", "msg"}]}, {"error"}, {"message"}, {"title"},
- * else the text as it is. Of a page of HTML the text, marked.
+ * The service's own words: FastAPI's {"detail": "…"} or {"detail": [{"loc", "msg"}]}, {"error"}, {"message"}, {"title"}, else the text as it
+ * is. Of a page of HTML the title and the text, marked, and no file paths. A long text keeps its first and its last 2 KB.
  */
-export function detail(bytes: Uint8Array, type: string, max = MAX_DETAIL_CHARS): string {
+export const detail = (bytes: Uint8Array, type: string) => bothEnds(said(bytes, type), MAX_END_CHARS);
+export const excerpt = (bytes: Uint8Array, type: string) =>
+  short(said(bytes.subarray(0, 4_096), type), MAX_EXCERPT_CHARS);
+
+function said(bytes: Uint8Array, type: string): string {
   const text = new TextDecoder().decode(bytes);
   if (essence(type) === "text/html" || /^\s*<(?:!doctype|html)/i.test(text)) {
-    const plain = text.replace(/<(script|style)\b.*?(?:<\/\1\s*>|$)/gis, " ").replace(/<[^>]*>?/g, " ");
-    return short(`(a page of HTML) ${plain.replace(/\s+/g, " ").trim()}`, max);
+    return `(a page of HTML) ${pageText(text.slice(0, MAX_PAGE_CHARS))}`;
   }
   try {
-    return short(words(JSON.parse(text)) || text, max);
+    return words(JSON.parse(text)) || text;
   } catch {
-    return short(text, max);
+    return text;
   }
 }
-export const excerpt = (bytes: Uint8Array, type: string) => detail(bytes.subarray(0, 4_096), type, MAX_EXCERPT_CHARS);
+
+/** Directories of servers and frameworks in an error page, such as /usr/lib/python3/site-packages/flask/app.py: the last part says enough. */
+const FILE_PATH = /(?:[A-Za-z]:\\|\/)(?:[\w.@+~-]+[\\/])+(?=[\w.@+~-]+\.\w{1,5}\b)/g;
+const ENTITIES: Record<string, string> = { lt: "<", gt: ">", amp: "&", quot: '"', apos: "'", nbsp: " " };
+
+/** Title and text of a page of HTML, in one line. */
+function pageText(html: string): string {
+  const plain = (part: string) =>
+    part
+      .replace(/<(script|style|title)\b.*?(?:<\/\1\s*>|$)/gis, " ")
+      .replace(/<[^>]*>?/g, " ")
+      .replace(/&(?:#(\d{1,6})|#x([\da-f]{1,5})|(\w{2,6}));/gi, (whole, tens, hex, name: string | undefined) => {
+        if (name !== undefined) return ENTITIES[name.toLowerCase()] ?? whole;
+        const code = tens === undefined ? Number.parseInt(hex, 16) : Number(tens);
+        return code > 31 && code <= 0x10ffff ? String.fromCodePoint(code) : " ";
+      })
+      .replace(FILE_PATH, "")
+      .replace(/\s+/g, " ")
+      .trim();
+  const at = html.search(/<title[\s>]/i);
+  const title = at < 0 ? "" : plain(/^<title[^>]*>([^<]*)/i.exec(html.slice(at))?.[1] ?? "");
+  const text = plain(html);
+  if (title === "" || text.startsWith(title)) return text;
+  return text === "" ? title : `${title}: ${text}`;
+}
+
+/** A text for a line of a list: of a Python traceback what stands before it, and its last line, which names the error. */
+export function headline(text: string): string {
+  const at = text.search(/Traceback \(most recent call last\):|^ *File "[^"\n]*", line \d+/m);
+  if (at < 0) return text;
+  return text.slice(0, at) + (text.trimEnd().split("\n").at(-1) ?? "").trim();
+}
 
 function words(value: unknown): string {
   if (typeof value === "string") return value;
@@ -92,8 +128,20 @@ function words(value: unknown): string {
   return words(detail) || words(error) || words(message) || words(title);
 }
 
-/** Without control characters other than line ends and tabs, at most `max` characters. */
+/** Without control characters other than line ends and tabs. */
+const clean = (text: string) => text.replace(/[\u0000-\u0008\u000b-\u001f\u007f]/g, "").trim();
+
+/** The beginning of a text, at most `max` characters. */
 export function short(text: string, max: number): string {
-  const clean = text.replace(/[\u0000-\u0008\u000b-\u001f\u007f]/g, "").trim();
-  return clean.length > max ? `${clean.slice(0, max - 1).toWellFormed()}…` : clean;
+  const whole = clean(text);
+  return whole.length > max ? `${whole.slice(0, max - 1).toWellFormed()}…` : whole;
+}
+
+/** A text, or its first and its last `max` characters, and how many stood between. */
+export function bothEnds(text: string, max: number): string {
+  const whole = clean(text);
+  const left = whole.length - 2 * max;
+  if (left <= 0) return whole;
+  const between = `\n… ${left.toLocaleString("en-US")} character${left === 1 ? "" : "s"} …\n`;
+  return `${whole.slice(0, max).toWellFormed()}${between}${whole.slice(-max).toWellFormed()}`;
 }

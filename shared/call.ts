@@ -65,7 +65,9 @@ export type Outcome =
 
 const RETRYABLE = new Set([408, 425, 429, 502, 503, 504]);
 /** enough for any reason; the rest of an error's body is not read */
-const MAX_DETAIL_BYTES = 65_536;
+const MAX_DETAIL_BYTES = 262_144;
+/** Longest `Retry-After` that is honoured; the attempt says when more was asked for. */
+const MAX_RETRY_AFTER_MS = 24 * 3_600_000;
 
 const fault = (code: JobErrorCode, message: string, retryable: boolean, status?: number): JobError =>
   status === undefined ? { code, message, retryable } : { code, message, http_status: status, retryable };
@@ -232,11 +234,14 @@ function notKept(request: CallRequest, { status, header }: Head, type: string, b
   const code = redirect ? "redirect" : "http_error";
   const wish = header("x-job-retry")?.trim().toLowerCase();
   const again = wish === "yes" || (wish !== "no" && (RETRYABLE.has(status) || (status === 500 && request.retry500)));
-  const error = fault(code, message, again, status);
+  const askedMs = again ? parsedRetryAfter(header("retry-after"), header("date")) : undefined;
+  const isCut = askedMs !== undefined && askedMs > MAX_RETRY_AFTER_MS;
+  const cut = isCut ? ` (Retry-After of ${Math.round(askedMs / 1_000)} s, cut to 24 h)` : "";
+  const error = fault(code, message + cut, again, status);
   const text = request.keepError && !redirect ? shortText(bytes) : undefined;
   if (text !== undefined) error.answer = { type, body: text };
   if (!again) return { kind: "failed", error };
-  const retryAfterMs = parsedRetryAfter(header("retry-after"), header("date"));
+  const retryAfterMs = askedMs === undefined ? undefined : Math.min(askedMs, MAX_RETRY_AFTER_MS);
   return retryAfterMs === undefined ? { kind: "retry", error } : { kind: "retry", error, retryAfterMs };
 }
 

@@ -95,7 +95,8 @@ export async function sendCallback(
     answer.discard();
     const { status } = answer;
     if (status >= 200 && status < 300) return { ok: true, final: true, status, ms: ms() };
-    const retryAfterMs = parsedRetryAfter(answer.headers.get("retry-after"), answer.headers.get("date"));
+    const askedMs = parsedRetryAfter(answer.headers.get("retry-after"), answer.headers.get("date"));
+    const retryAfterMs = askedMs === undefined ? undefined : Math.min(askedMs, MAX_RETRY_AFTER_MS);
     return {
       ok: false,
       final: status === 410, // Gone: the receiver wants no more of it
@@ -110,6 +111,8 @@ export async function sendCallback(
   }
 }
 
+/** A receiver that asks for more would use up CALLBACK_RETRY_FOR with one wait. */
+const MAX_RETRY_AFTER_MS = 3_600_000;
 const FIRST_MS = 5_000;
 const MOST_MS = 4 * 3_600_000;
 /** ms until the next try: 5 s, 20 s, 80 s, 5 min … at most 4 h, give or take a tenth. @param tries made so far */

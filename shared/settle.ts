@@ -4,6 +4,7 @@
  */
 import { Buffer } from "node:buffer";
 import type { Abort } from "./abort.ts";
+import { bothEnds } from "./answer.ts";
 import { backoffMs, type Kept, type Outcome } from "./call.ts";
 import type { JobError } from "./faults.ts";
 import type { JobId, JobOptions, WorkerId } from "./jobs.ts";
@@ -201,7 +202,7 @@ export class Settles {
 
   entry(run: Run, outcome: string, error?: JobError): string {
     const { attempt } = run.job;
-    const message = error?.message.slice(0, 500);
+    const message = error && bothEnds(error.message, 250);
     return JSON.stringify({
       attempt,
       worker: this.worker,

@@ -277,7 +277,7 @@ underBoth(({ runtime, client, call }: Rows) => {
   test("no outcome leaves a socket behind", async () => {
     const server = await serve((socket, { body }) => {
       const type = body === "201" ? JSON_TYPE : "Content-Type: text/html";
-      socket.write(`HTTP/1.1 ${body} Said\r\n${type}\r\nContent-Length: 9000000\r\n\r\n${"x".repeat(100_000)}`);
+      socket.write(`HTTP/1.1 ${body} Said\r\n${type}\r\nContent-Length: 9000000\r\n\r\n${"x".repeat(300_000)}`);
     });
     const statuses = [200, 201, 307, 404, 500, 503].flatMap((status) => Array(20).fill(`${status}`));
     await Promise.all(statuses.map((body) => call({ url: server.url, body })));

@@ -116,7 +116,7 @@ const failed = async () => {
   const id = await g.submit("/ifc2json", BODY);
   const worker = g.worker("w1");
   await worker.beat(SERVICE);
-  const [taken] = (await worker.turn(SERVICE, [], { ...ASK, slots: 1 })).jobs;
+  const [taken] = (await worker.turn(SERVICE, [], { ...ASK, limits: "ifc2json=3600000", slots: 1 })).jobs;
   await worker.turn(SERVICE, [settle(taken!, "fail")], { ...ASK, slots: 0 });
   return { id, worker };
 };
@@ -137,7 +137,7 @@ test("a requeue with an Idempotency-Key is answered again when its answer was lo
     expect((await requeue(id)).status).toBe(409); // without the key nobody knows that it is the same wish
   };
   await again();
-  const [taken] = (await worker.turn(SERVICE, [], { ...ASK, slots: 1 })).jobs;
+  const [taken] = (await worker.turn(SERVICE, [], { ...ASK, limits: "ifc2json=3600000", slots: 1 })).jobs;
   await again();
   await worker.turn(SERVICE, [settle(taken!, "finish")], { ...ASK, slots: 0 });
   await again();
@@ -151,7 +151,7 @@ test("a requeue's Idempotency-Key is one job's and one caller's, and a refused o
   expect((await requeue(other, "k")).headers.get("idempotent-replayed")).toBeNull();
   expect((await requeue(id, "k", closed, { "x-api-key": KEYS.submit })).status).toBe(409);
   expect((await requeue(id, "refused")).status).toBe(409);
-  const { jobs } = await worker.turn(SERVICE, [], { ...ASK, slots: 9 });
+  const { jobs } = await worker.turn(SERVICE, [], { ...ASK, limits: "ifc2json=3600000", slots: 9 });
   await worker.turn(
     SERVICE,
     jobs.map((taken) => settle(taken, "fail")),
@@ -171,7 +171,7 @@ test("a 304 of status or record reads no result from Redis", async () => {
   const id = await g.submit("/ifc2json", BODY);
   const worker = g.worker("w1");
   await worker.beat(SERVICE);
-  const [taken] = (await worker.turn(SERVICE, [], { ...ASK, slots: 1 })).jobs;
+  const [taken] = (await worker.turn(SERVICE, [], { ...ASK, limits: "ifc2json=3600000", slots: 1 })).jobs;
   const result = JSON.stringify("x".repeat(200_000));
   await worker.turn(SERVICE, [settle(taken!, "finish", { result })], { ...ASK, slots: 0 });
   const sent = async () => Number(/total_net_output_bytes:(\d+)/.exec(await redis.client.info("stats"))?.[1]);

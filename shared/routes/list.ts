@@ -1,6 +1,7 @@
 /** GET /jobs: newest first, paged by a cursor, filtered by service, state, tag and text. */
 import { Buffer } from "node:buffer";
 import { z } from "zod";
+import { headline, short } from "../answer.ts";
 import { allow, type Gateway, jsonText, newApp } from "../app.ts";
 import { Fault } from "../faults.ts";
 import { NAME, type ServiceName } from "../jobs.ts";
@@ -111,5 +112,5 @@ const shown = (card: Card) => ({
   rev: card.rev,
   batch_id: card.batch ?? null,
   tags: card.tags,
-  error: card.error ? { code: card.error.code, message: card.error.message.slice(0, 500) } : null,
+  error: card.error ? { code: card.error.code, message: short(headline(card.error.message), 500) } : null,
 });

@@ -1,4 +1,5 @@
 /** Verbs of the dashboard: what changed last, what happened when, and how Redis stands. All bounded, nothing scans. */
+import { headline } from "../answer.ts";
 import type { JobError } from "../faults.ts";
 import { isTerminal, type ServiceName, type State } from "../jobs.ts";
 import { root } from "../keys.ts";
@@ -103,7 +104,7 @@ export class Viewer {
 
 function messageOf(text: string): string {
   try {
-    return (JSON.parse(text) as JobError).message;
+    return headline((JSON.parse(text) as JobError).message);
   } catch {
     return "";
   }
