@@ -12,7 +12,7 @@ import { connect, createServer } from "node:net";
 import { join } from "node:path";
 import { bunStart } from "./shared/runtime.ts";
 import { Children, type Program } from "./up/children.ts";
-import { packages, Trouble } from "./up/install.ts";
+import { endCommands, output, packages, Trouble } from "./up/install.ts";
 import { type Lock, lock } from "./up/lock.ts";
 import { onOrphaned } from "./up/processes.ts";
 import { freePort, given, own, silence } from "./up/redis.ts";
@@ -35,8 +35,8 @@ const say = (text: string) => {
 const origin = (host: string, port: number) =>
   `http://${host === "0.0.0.0" || host === "localhost" ? "127.0.0.1" : host === "::" ? "[::1]" : host.includes(":") ? `[${host}]` : host}:${port}`;
 
-/** @throws Trouble that names the port and the variable that moves it */
-async function mustBeFree(host: string, port: number, variable: string): Promise<void> {
+/** @returns a sentence that names the port and the variable that moves it; undefined when it is free */
+async function whyNotFree(host: string, port: number, variable: string): Promise<string | undefined> {
   // Both ways: macOS lets two listen on one port if one of them listens on all addresses.
   const taken = await new Promise<string | undefined>((resolve) => {
     const server = createServer();
@@ -52,13 +52,26 @@ async function mustBeFree(host: string, port: number, variable: string): Promise
     };
     socket.on("connect", end(true)).on("error", end(false)).on("timeout", end(false));
   });
-  if (taken === undefined && !answered) return;
-  if (answered || taken === "EADDRINUSE") {
-    throw new Trouble(
-      `Port ${port} is in use. Set ${variable} to a free one, for example: ${variable}=${port + 1} npx -y bun@1.4.5 run up`,
-    );
+  if (taken === undefined && !answered) return undefined;
+  if (answered || taken === "EADDRINUSE") return `Port ${port} is in use; ${variable} sets another.`;
+  return `Cannot listen on ${host}:${port}: ${taken}. Set HOST or ${variable} to something else.`;
+}
+
+/** @throws Trouble with every port that is taken, and one command that moves them all */
+async function mustBeFree(wanted: Settings): Promise<void> {
+  const ports: [host: string, port: number, variable: string][] = [[wanted.host, wanted.port, "PORT"]];
+  if (wanted.dashboardPort) ports.push([wanted.dashboardHost, wanted.dashboardPort, "DASHBOARD_PORT"]);
+  const faults: string[] = [];
+  const moved: string[] = [];
+  for (const [host, port, variable] of ports) {
+    const why = await whyNotFree(host, port, variable);
+    if (why === undefined) continue;
+    faults.push(why);
+    moved.push(`${variable}=${await freePort()}`);
   }
-  throw new Trouble(`Cannot listen on ${host}:${port}: ${taken}. Set HOST or ${variable} to something else.`);
+  if (faults.length > 0) {
+    throw new Trouble(`${faults.join("\n")}\nFor example: ${moved.join(" ")} npx -y bun@1.4.5 run up`);
+  }
 }
 
 /** Answers 2xx within a second. */
@@ -95,12 +108,12 @@ async function bundled(wanted: Settings, env: Record<string, string>) {
 }
 
 /** A small building to try everything with. Its absence is no reason not to start. */
-function sampleModel(dir: string): string | undefined {
+async function sampleModel(dir: string): Promise<string | undefined> {
   const script = join(ROOT, "services/make-house.ts");
   if (!existsSync(script)) return undefined;
   if (!existsSync(join(dir, "house.ifc"))) {
-    const made = Bun.spawnSync([process.execPath, script, dir], { stdin: "ignore", stdout: "ignore", stderr: "pipe" });
-    if (!made.success) say(`no sample model: ${made.stderr.toString().trim()}`);
+    const { ok, text } = await output([process.execPath, script, dir]);
+    if (!ok) say(`no sample model: ${text}`);
   }
   return existsSync(join(dir, "house.ifc")) ? "/examples/house.ifc" : undefined;
 }
@@ -139,8 +152,12 @@ async function main(): Promise<number> {
     if (isEcho) return;
     stops++;
     children?.cease();
+    endCommands();
     if (stops === 1) {
-      say(`${signal}: stopping. Running jobs may finish for DRAIN_TIMEOUT; Ctrl-C again to stop at once.`);
+      const what = children
+        ? "Running jobs may finish for DRAIN_TIMEOUT; Ctrl-C again to stop at once."
+        : "Nothing was started yet.";
+      say(`${signal}: stopping. ${what}`);
       stopped.resolve(0);
     } else {
       children?.hurry();
@@ -163,8 +180,7 @@ async function main(): Promise<number> {
     for (const [, warning] of wanted.mistyped) say(warning);
     if (!wanted.port) wanted.port = await freePort();
     held = await lock(wanted.dataDir, say, checkpoint, wanted.drainMs);
-    await mustBeFree(wanted.host, wanted.port, "PORT");
-    if (wanted.dashboardPort) await mustBeFree(wanted.dashboardHost, wanted.dashboardPort, "DASHBOARD_PORT");
+    await mustBeFree(wanted);
     for (const name of ["UPLOADS_DIR", "OUTPUT_DIR", "EXAMPLES_DIR"] as const) {
       mkdirSync(folders[name] as string, { recursive: true });
     }
@@ -182,7 +198,7 @@ async function main(): Promise<number> {
     // Services first: their packages are the slow part of a first start.
     const services = await bundled(wanted, folders);
     if (services.programs.length) await packages(join(ROOT, "services"), { production: true }, say);
-    const sample = services.programs.length ? sampleModel(wanted.examplesDir) : undefined;
+    const sample = services.programs.length ? await sampleModel(wanted.examplesDir) : undefined;
     checkpoint();
 
     const keep = new Children(show, say, (trouble) => stopped.reject(trouble), wanted.drainMs);

@@ -23,8 +23,9 @@ import { Consumer } from "./shared/store/consume.ts";
 import { Inspector, MOST_RUNS, type WorkerInfo } from "./shared/store/inspect.ts";
 import { Maintainer } from "./shared/store/maintain.ts";
 import { type Announced, Presence, register } from "./shared/store/presence.ts";
-import { checkRedis, connect, info, UnfitRedis } from "./shared/store/redis.ts";
+import { checkRedis, connect, info, logText, UnfitRedis } from "./shared/store/redis.ts";
 import { Viewer } from "./shared/store/view.ts";
+import { durationText } from "./shared/units.ts";
 import { VERSION } from "./shared/version.ts";
 import { Watch } from "./shared/watch.ts";
 
@@ -73,7 +74,7 @@ for (let fit = false; !fit; ) {
     fit = true;
   } catch (error) {
     if (error instanceof UnfitRedis) fail(`Redis cannot be used: ${error.message}`);
-    log(`Redis: ${(error as Error).message}; trying on`); // READONLY in a failover, MISCONF
+    log(`Redis: ${logText(error)}; trying on`); // READONLY in a failover, MISCONF
     await new Promise((done) => setTimeout(done, 1_000));
   }
 }
@@ -229,7 +230,9 @@ async function shutdown(): Promise<void> {
   state = "draining";
   presence.announce(describe()).catch(() => {});
   const busy = lanes.reduce((sum, { lane }) => sum + lane.prefetch.busy, 0);
-  log(`draining: ${busy} calls have ${config.drainMs / 1000} s to end; a second signal hands them back at once`);
+  log(
+    `draining: ${busy} ${busy === 1 ? "call has" : "calls have"} ${durationText(config.drainMs)} to end; a second signal hands them back at once`,
+  );
   for (const { lane } of lanes) lane.stop(false);
   void lanes[0]?.unblock().catch(() => {});
   setTimeout(() => {

@@ -19,6 +19,7 @@ import {
 import type { JobError, JobErrorCode } from "./faults.ts";
 import { type Head, MAX_HEAD_BYTES } from "./http1.ts";
 import { post } from "./transport.ts";
+import { durationText, sizeText } from "./units.ts";
 
 export type CallRequest = {
   /** for the sentences of errors: "ifcconvert answered 404: …" */
@@ -77,6 +78,10 @@ const failed = (code: JobErrorCode, message: string, status?: number, kept?: Kep
   ...(kept && kept.bytes.byteLength > 0 ? { kept } : {}),
 });
 
+/** Says "time limit": n8n's published workflow takes "timeout" for something that a repetition cures (show.ts). */
+const tooSlow = (service: string, ms: number) =>
+  `${service} did not finish within ${durationText(ms)}, its time limit; the job or its operation in SERVICES sets it`;
+
 const LATE = new Error("the time limit passed");
 const UNWANTED = new Error("the rest is not wanted");
 
@@ -123,7 +128,7 @@ export async function call(request: CallRequest): Promise<Outcome> {
     if (as === undefined && !complete && aborted()) return { kind: "aborted" };
     if (unread) return badAnswer(service, answer.status, `with ${unread.message}`, "", { bytes, type });
     if (as !== undefined && !complete) {
-      const message = `${service} answered more than ${request.maxResultBytes} bytes (MAX_RESULT_BYTES)`;
+      const message = `${service} answered more than ${sizeText(request.maxResultBytes)} (MAX_RESULT_BYTES)`;
       return failed("result_too_large", message, answer.status);
     }
     const timing = { firstByteMs, lastByteMs: since() };
@@ -142,8 +147,7 @@ export async function call(request: CallRequest): Promise<Outcome> {
     return { kind: "finished", result: json.text, type: plain ? "" : type, timing, status };
   } catch (error) {
     if (aborted()) return { kind: "aborted" };
-    if (abort.reason === LATE)
-      return failed("timeout", `${service} did not finish within ${request.timeoutMs} ms`, head?.status);
+    if (abort.reason === LATE) return failed("timeout", tooSlow(service, request.timeoutMs), head?.status);
     if (!head) return noAnswer(request, error);
     const { partial } = error as { partial?: Uint8Array };
     const kept = partial && isOk(head) ? { bytes: partial, type } : undefined;

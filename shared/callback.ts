@@ -34,9 +34,7 @@ export function checkCallback(url: string, settings: CallbackSettings): void {
     checkTarget(url, settings.callbackAllow);
   } catch (error) {
     if (!(error instanceof GuardError)) throw error;
-    const hint =
-      URL.canParse(url) && /^https?:$/.test(new URL(url).protocol) ? "; an operator may list it in CALLBACK_ALLOW" : "";
-    throw refuse(`${error.message}${hint}`);
+    throw refuse(error.message);
   }
 }
 

@@ -4,6 +4,7 @@
  */
 import { Busboy, type BusboyFileStream } from "@fastify/busboy";
 import { Fault } from "./faults.ts";
+import { durationText } from "./units.ts";
 
 /** ms without a byte after which a sender counts as gone. */
 const SILENCE_MS = 120_000;
@@ -90,7 +91,7 @@ export async function oneFile<T>(
   const watch = setInterval(
     () => {
       if (performance.now() - since > silenceMs)
-        fail(new Fault("bad_request", `Nothing arrived for ${silenceMs / 1_000} s.`));
+        fail(new Fault("bad_request", `Nothing of the file arrived for ${durationText(silenceMs)}; send it again.`));
     },
     Math.min(silenceMs, 5_000),
   );

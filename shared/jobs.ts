@@ -209,6 +209,14 @@ export type Attempt = {
   http_status?: number;
 };
 
+/** Why a job waits for another attempt, from those that have ended; undefined when none has failed yet. */
+export function whyAgain(attempts: readonly Attempt[]): string | undefined {
+  const last = attempts.at(-1);
+  if (!last) return undefined;
+  const { attempt, outcome, message } = last;
+  return `waits to be tried again: attempt ${attempt} ${message ? `ended with: ${message}` : `was ${outcome}`}`;
+}
+
 /** A record, read. Absent fields are undefined; payload and result stay text or bytes. */
 export type JobRecord = {
   id: JobId;

@@ -27,6 +27,7 @@ import { Prefetch } from "./prefetch.ts";
 import type { Operation } from "./services.ts";
 import { callsOnce, MAX_INLINE, type Run, redisNow, type SettleSettings, Settles } from "./settle.ts";
 import { type Ask, type Consumer, MORE, type Settle, type Taken, type Turned } from "./store/consume.ts";
+import { logText } from "./store/redis.ts";
 import { headersOf } from "./told.ts";
 
 export type LaneSettings = SettleSettings & {
@@ -144,7 +145,7 @@ export class Lane {
         failures = 0;
       } catch (error) {
         // Settles stay in `done` and go out when Redis is back: nothing is dropped, no call is aborted.
-        if (failures++ === 0) this.log(`Redis: ${(error as Error).message}; trying on`);
+        if (failures++ === 0) this.log(`Redis: ${logText(error)}; trying on`);
         await sleep(Math.min(100 * 2 ** Math.min(failures, 5), 2_000) * (0.5 + Math.random()));
       }
     }

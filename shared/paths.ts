@@ -21,9 +21,10 @@ export function pathFault(path: string): string | undefined {
   }
   for (const form of [path, decoded]) {
     if (form.includes("\0")) return "holds an encoded NUL character";
-    if (form.split(/[/\\]/).includes("..")) return "must not contain ..";
+    if (form.split(/[/\\]/).includes(".."))
+      return 'has a part ".."; name the file from its volume on, as /uploads/a.ifc';
     if (form.startsWith("/") && !VOLUMES.some((volume) => form === volume || form.startsWith(`${volume}/`))) {
-      return `lies outside ${VOLUMES.join(", ")}`;
+      return `lies outside the volumes; begin it with one of ${VOLUMES.map((volume) => `${volume}/`).join(", ")}`;
     }
   }
   return undefined;

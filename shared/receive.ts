@@ -6,6 +6,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { Fault } from "./faults.ts";
 import { random62 } from "./jobs.ts";
+import { sizeText } from "./units.ts";
 
 /** `.longhaul-<host>-<pid>-<random>.part`: hidden from listings, and told apart from those of gateways that live. */
 const TEMPORARY = /^\.longhaul-(.+)-(\d+)-[0-9A-Za-z]+\.part$/;
@@ -95,7 +96,7 @@ export async function receive(dir: string, pieces: AsyncIterable<Uint8Array>, ma
 }
 
 export const uploadTooLarge = (maxBytes: number) =>
-  new Fault("too_large", `The file is larger than ${maxBytes} bytes (MAX_UPLOAD_BYTES).`);
+  new Fault("too_large", `The file is larger than ${sizeText(maxBytes)} (MAX_UPLOAD_BYTES).`);
 
 async function writeAll(handle: FileHandle, piece: Uint8Array): Promise<void> {
   for (let at = 0; at < piece.length; ) at += (await handle.write(piece, at, piece.length - at)).bytesWritten;

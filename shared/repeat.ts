@@ -1,3 +1,5 @@
+import { logText } from "./store/redis.ts";
+
 /** Runs `step` until `over`, `everyMs` apart with jitter, whatever happens to it. */
 export async function repeat(
   name: string,
@@ -12,7 +14,7 @@ export async function repeat(
       await step();
       failing = false;
     } catch (error) {
-      if (!failing) log(`${name}: ${(error as Error).message}; trying on`);
+      if (!failing) log(`${name}: ${logText(error)}; trying on`);
       failing = true;
     }
     await new Promise<void>((next) => setTimeout(next, everyMs * (0.75 + Math.random() / 2)));

@@ -11,6 +11,7 @@ import type { JobId, JobOptions, WorkerId } from "./jobs.ts";
 import { discardResult, keepResult, whyNotWritten } from "./result-file.ts";
 import type { Operation } from "./services.ts";
 import type { Settle, Taken } from "./store/consume.ts";
+import { durationText } from "./units.ts";
 
 export type SettleSettings = {
   resultTtlMs: number;
@@ -111,7 +112,7 @@ export class Settles {
     const mayRunAgain = !callsOnce(op, options);
     // The answer is lost with this process; a job that may not be called twice must not go back to the queue.
     if (run.why && (mayRunAgain || run.why === "cancel")) return this.returned(run, this.entry(run, "canceled"));
-    const spent = this.settings.resultWriteRetryMs > 0 ? ` for ${this.settings.resultWriteRetryMs / 1_000} s` : "";
+    const spent = this.settings.resultWriteRetryMs > 0 ? ` for ${durationText(this.settings.resultWriteRetryMs)}` : "";
     const message = `The answer of ${size} bytes could not be written to RESULTS_DIR${spent}: ${why}`;
     const error: JobError = { code: "result_lost", message, retryable: mayRunAgain };
     return mayRunAgain ? this.retried(run, op, options, error) : this.failed(run, error);

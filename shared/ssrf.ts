@@ -10,6 +10,7 @@ import { lookup } from "node:dns/promises";
 import { type IncomingMessage, type RequestOptions, request as requestHttp } from "node:http";
 import { request as requestHttps } from "node:https";
 import ip from "ipaddr.js";
+import { sizeText } from "./units.ts";
 
 /**
  * Why there is no answer.
@@ -42,7 +43,10 @@ export function isPublic(address: string): boolean {
 }
 
 /** What an operator allows beside public addresses: whether it holds `host` (with port), or the `address` it has. */
-export type Allowance = (url: URL, address: string) => boolean;
+export type Allowance = ((url: URL, address: string) => boolean) & {
+  /** where an operator may list a host that is refused */
+  variable?: string;
+};
 
 /**
  * Reads a list of hosts (`n8n`, `n8n:5678`), addresses and CIDR ranges.
@@ -65,12 +69,13 @@ export function allowance(items: readonly string[], variable: string): Allowance
       );
     }
   }
-  return (url, address) => {
+  const allow = (url: URL, address: string) => {
     const port = url.port || (url.protocol === "https:" ? "443" : "80");
     if (hosts.has(url.hostname) || hosts.has(`${url.hostname}:${port}`)) return true;
     const parsed = ip.process(address);
     return nets.some(([net, bits]) => net.kind() === parsed.kind() && parsed.match(net as ip.IPv4 & ip.IPv6, bits));
   };
+  return Object.assign(allow, { variable });
 }
 
 export const NOTHING: Allowance = () => false;
@@ -137,12 +142,15 @@ const literal = (url: URL) => {
 export function checkTarget(text: string, allow: Allowance = NOTHING): URL {
   const url = targetOf(text);
   const address = literal(url);
-  if (address && !isPublic(address) && !allow(url, address)) throw notPublic(url);
+  if (address && !isPublic(address) && !allow(url, address)) throw notPublic(url, allow);
   return url;
 }
 
 // The address itself is not told: a stranger could map the names of an inner network.
-const notPublic = (url: URL) => new GuardError("refused", `${url.hostname} has no public address`);
+const notPublic = (url: URL, allow: Allowance) => {
+  const cure = allow.variable ? `; an operator may list it in ${allow.variable}` : "";
+  return new GuardError("refused", `${url.hostname} has no public address${cure}`);
+};
 
 /** Runs out when the exchange takes too long or its caller leaves. */
 class Clock {
@@ -227,7 +235,7 @@ async function send(
   }
   const allow = options.allow ?? NOTHING;
   const fit = found.filter((address) => ip.isValid(address) && (isPublic(address) || allow(url, address)));
-  if (fit.length === 0) throw notPublic(url);
+  if (fit.length === 0) throw notPublic(url, allow);
   let failed: unknown;
   for (const address of fit.slice(0, MOST_ADDRESSES)) {
     try {
@@ -296,7 +304,7 @@ function headersOf(message: IncomingMessage): Headers {
 
 /** The body piece by piece; a reader that stops or fails closes the connection. */
 async function* bodyOf(message: IncomingMessage, maxBytes: number, clock: Clock): AsyncGenerator<Uint8Array> {
-  const tooLarge = () => new GuardError("too_large", `the other server's answer is larger than ${maxBytes} bytes`);
+  const tooLarge = () => new GuardError("too_large", `the other server's answer is larger than ${sizeText(maxBytes)}`);
   try {
     if (Number(message.headers["content-length"] ?? 0) > maxBytes) throw tooLarge();
     const pieces = message[Symbol.asyncIterator]() as AsyncIterator<Uint8Array>;

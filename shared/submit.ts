@@ -8,12 +8,12 @@ import { Fault, type FaultCode, type FaultExtra, type FieldFault } from "./fault
 import { type JobOptions, newJobId, serviceName } from "./jobs.ts";
 import { plainNumber } from "./json.ts";
 import { checkFiles } from "./paths.ts";
-import { ANY, type Operation } from "./services.ts";
+import { ANY, BUILT_IN, type Operation } from "./services.ts";
 import type { NewJob } from "./store/produce.ts";
-import { durationMs, MAX_DURATION_MS } from "./units.ts";
+import { durationMs, durationText, MAX_DURATION_MS, sizeText } from "./units.ts";
 
 const tooLarge = (maxBytes: number, hint: string) =>
-  new Fault("too_large", `The body is larger than ${maxBytes} bytes${hint}.`);
+  new Fault("too_large", `The body is larger than ${sizeText(maxBytes)}${hint}.`);
 
 /** The sender has gone: nobody hears this, and it is no fault of ours that the log should tell. */
 const cut = (error: unknown) => {
@@ -186,8 +186,18 @@ export function queryOptions(query: Record<string, string[]>): Options {
     values.length > 1 && path !== "tags" ? [{ path, message: "stands more than once" }] : [],
   );
   if (errors.length > 0) throw new Fault("invalid", `The query: ${errors[0]?.path} stands more than once.`, { errors });
+  if (query.wait) {
+    const message = "is no option of a submit; to wait for the end send the header Prefer: wait=30";
+    throw new Fault("invalid", `The query: wait: ${message}.`, { errors: [{ path: "wait", message }] });
+  }
   return fit(OPTIONS, Object.fromEntries(Object.entries(query).map(([k, v]) => [k, v.join(",")])), "The query");
 }
+
+/** Where a service's address is set. */
+const addressOf = (service: string) =>
+  BUILT_IN.some((op) => op.service === service)
+    ? `${service.toUpperCase().replaceAll("-", "_")}_URL for gateways and workers, or its url in SERVICES`
+    : "its url in SERVICES";
 
 /** What an operation takes. @throws Fault invalid, unknown_file */
 function checkedPayload(op: Operation, payload: unknown): Record<string, unknown> {
@@ -217,7 +227,7 @@ export function newJob(judge: Judge, op: Operation, payload: unknown, options: O
   if (!op.url) {
     throw new Fault(
       "service_not_deployed",
-      `The service ${op.service} is not deployed here; its address is not configured.`,
+      `The service ${op.service} is not deployed here: it has no address. Set ${addressOf(op.service)}.`,
     );
   }
   if (options) refuseUnsupported(options);
@@ -236,8 +246,9 @@ function refuseUnsupported(options: Options): void {
 /** What a job has of its options. @throws Fault invalid */
 function optionsOf({ config, snapshots }: Judge, op: Operation, options: Options): Partial<NewJob> {
   if (options.timeout !== undefined && options.timeout > op.timeoutMs) {
-    throw new Fault("invalid", `timeout: ${op.name} may run for ${op.timeoutMs / 1000} s at most.`, {
-      errors: [{ path: "timeout", message: `at most ${op.timeoutMs / 1000} s` }],
+    const most = durationText(op.timeoutMs);
+    throw new Fault("invalid", `timeout: ${op.name} may run for ${most} at most, its limit in SERVICES.`, {
+      errors: [{ path: "timeout", message: `at most ${most}` }],
     });
   }
   if (options.timeout === 0) {

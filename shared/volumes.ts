@@ -58,7 +58,9 @@ const READ = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
  */
 export async function openFile(dirs: VolumeDirs, path: string): Promise<OpenFile> {
   const volume = VOLUMES.find((name) => path.startsWith(`${name}/`));
-  if (!volume || pathFault(path)) throw outside(path, `lies outside ${VOLUMES.join(", ")}`);
+  if (!volume) throw outside(path, "is a volume; name a file in it"); // fullPath lets nothing else through
+  const fault = pathFault(path);
+  if (fault) throw outside(path, fault);
   if (path.split("/").some((part) => part.startsWith("."))) throw noFile(path);
   const roots = await realRoots(dirs);
   const inside = (real: string) => roots.some((root) => real.startsWith(root + sep));

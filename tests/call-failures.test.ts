@@ -205,7 +205,12 @@ underBoth(({ runtime, client, call }: Rows) => {
   describe("timeout", () => {
     const late = {
       kind: "failed",
-      error: { code: "timeout", message: "ifcconvert did not finish within 300 ms", retryable: false },
+      error: {
+        code: "timeout",
+        message:
+          "ifcconvert did not finish within 300 ms, its time limit; the job or its operation in SERVICES sets it",
+        retryable: false,
+      },
     };
 
     test("silence, before and after the headers, and the service sees the connection close", async () => {

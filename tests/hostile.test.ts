@@ -205,7 +205,7 @@ test("progress is read up to 8 KiB, whatever the token: it is looked at after th
   expect((await gateway.post(path, most)).status).toBe(409);
   const large = await gateway.post(path, `{"progress":0.5}${" ".repeat(8_192)}`);
   expect(large.status).toBe(413);
-  expect(((await large.json()) as { detail: string }).detail).toBe("The body is larger than 8192 bytes.");
+  expect(((await large.json()) as { detail: string }).detail).toBe("The body is larger than 8 KiB.");
   let sent = 0;
   const endless = new ReadableStream({
     pull(out) {

@@ -147,7 +147,7 @@ test("n8n's wait workflow takes final errors for final, and tries again what may
   ];
   for (const [error, text, again] of cases) {
     const id = await g.submit("/ifc2json", { filename: "a.ifc", output_filename: "a.json" });
-    const { jobs } = await worker.turn("ifc2json" as never, [], { ...ASK, slots: 1 });
+    const { jobs } = await worker.turn("ifc2json" as never, [], { ...ASK, slots: 1, limits: "ifc2json=3600000" });
     const told = settle(jobs[0] as never, "fail", { error: JSON.stringify({ retryable: false, ...error }) });
     await worker.turn("ifc2json" as never, [told], { ...ASK, slots: 0 });
     const status = await g.json(`/jobs/${id}/status`);

@@ -173,19 +173,63 @@ test("what it prints for people to paste ends when the key is wrong, and shows t
   expect(await run.exited).toBe(0);
 }, 90_000);
 
-test("a busy port: names the port and the variable, starts nothing", async () => {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const port = String((server.address() as { port: number }).port);
-  for (const variable of ["PORT", "DASHBOARD_PORT"]) {
-    const env = await settings("busy", { [variable]: port });
+test("busy ports: all are named at once with their variables, and nothing is started", async () => {
+  const servers = [createServer(), createServer()];
+  const ports: string[] = [];
+  for (const server of servers) {
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    ports.push(String((server.address() as { port: number }).port));
+  }
+  const [one, other] = ports as [string, string];
+  for (const [taken, words] of [
+    [{ PORT: one }, [`Port ${one} is in use; PORT sets another`, /For example: PORT=\d+ npx/]],
+    [{ DASHBOARD_PORT: one }, [`Port ${one} is in use; DASHBOARD_PORT sets another`]],
+    [
+      { PORT: one, DASHBOARD_PORT: other },
+      [`Port ${one} is in use`, `Port ${other} is in use`, /For example: PORT=\d+ DASHBOARD_PORT=\d+ npx/],
+    ],
+  ] as const) {
+    const env = await settings("busy", taken);
     const run = up(env);
     expect(await run.exited).toBe(1);
-    expect(run.output()).toContain(`Port ${port} is in use. Set ${variable} to a free one`);
+    for (const word of words) expect(run.output()).toMatch(word);
     expect(left(env.DATA_DIR as string)).toEqual([]);
   }
-  server.close();
-}, 30_000);
+  for (const server of servers) server.close();
+}, 60_000);
+
+test("Ctrl-C to the whole terminal in the first seconds: a sentence, code 0, nothing left", async () => {
+  for (const ms of [150, 250, 400, 700, 1_200]) {
+    const env = await settings(`early-${ms}`);
+    // a process group of its own, as a terminal has one: the signal reaches each child that has none
+    const run = Bun.spawn([process.execPath, join(copy, "up.ts")], {
+      ...{ cwd: copy, env, detached: true, stdout: "pipe", stderr: "pipe" },
+    });
+    await Bun.sleep(ms);
+    process.kill(-run.pid, "SIGINT");
+    const text = await new Response(run.stdout).text();
+    expect([ms, await run.exited, text]).toEqual([ms, 0, expect.stringContaining("SIGINT: stopping.")]);
+    expect(text.split("\n").some((line) => /^up +\| *$/.test(line))).toBe(false);
+    await expectNothingLeft(env);
+  }
+}, 60_000);
+
+test("a package registry that is away is one sentence, not an error for each package", async () => {
+  const fresh = join(home, "fresh");
+  cpSync(copy, fresh, { recursive: true, filter: (path) => basename(path) !== "node_modules" });
+  const registry = `http://127.0.0.1:${await freePort()}/`;
+  const cache = join(home, "no-cache");
+  const env = await settings("away", { NPM_CONFIG_REGISTRY: registry, BUN_INSTALL_CACHE_DIR: cache, HOME: home });
+  const run = startProcess(join(fresh, "up.ts"), env);
+  runs.push(run);
+  expect(await run.exited).toBe(1);
+  const said = run.output().trim().split("\n");
+  expect(said).toEqual([
+    expect.stringMatching(
+      /cannot be installed: the package registry at 127\.0\.0\.1:\d+ cannot be reached \(.+NPM_CONFIG_REGISTRY/,
+    ),
+  ]);
+}, 60_000);
 
 test("a dead REDIS_URL: says so without the password, starts nothing", async () => {
   const env = await settings("dead", { REDIS_URL: `redis://:hush-hush@127.0.0.1:${await freePort()}/0` });

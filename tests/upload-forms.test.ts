@@ -158,6 +158,9 @@ test("a sender that falls silent is given up, and what it sent is dropped", asyn
     }
   };
   const answered = oneFile(request, "file", take, async () => {}, 100).catch((error) => error);
-  expect(await answered).toMatchObject({ code: "bad_request", detail: "Nothing arrived for 0.1 s." });
+  expect(await answered).toMatchObject({
+    code: "bad_request",
+    detail: "Nothing of the file arrived for 100 ms; send it again.",
+  });
   expect(ended).toBe(await answered);
 });

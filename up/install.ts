@@ -17,14 +17,27 @@ export function onPath(...names: string[]): string | undefined {
   return undefined;
 }
 
-/** Runs a command to its end. `text` is what it printed, errors last. */
+const running = new Set<Bun.Subprocess>();
+
+/** Ends the commands that run, because everything is to stop: an install may take a minute. */
+export function endCommands(): void {
+  for (const child of running) child.kill("SIGTERM");
+}
+
+/**
+ * Runs a command to its end. `text` is what it printed, errors last. It has a process group of its own: a Ctrl-C in a terminal reaches
+ * `up` alone, which would otherwise take its end for a failure.
+ */
 export async function output(
   command: string[],
   options: { cwd?: string; env?: Record<string, string | undefined> } = {},
 ) {
-  const child = Bun.spawn(command, { ...options, stdin: "ignore", stdout: "pipe", stderr: "pipe" });
+  const child = Bun.spawn(command, { ...options, detached: true, stdin: "ignore", stdout: "pipe", stderr: "pipe" });
+  running.add(child);
   const [out, err] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
-  return { ok: (await child.exited) === 0, out, text: `${out}${err}`.trimEnd() };
+  const ok = (await child.exited) === 0;
+  running.delete(child);
+  return { ok, out, text: `${out}${err}`.trimEnd() };
 }
 
 /**
@@ -36,9 +49,24 @@ export async function packages(dir: string, { production }: { production: boolea
   // process.execPath: with npx the only bun is in npm's cache, not on PATH.
   const command = [process.execPath, "install", "--frozen-lockfile", ...(production ? ["--production"] : [])];
   const { ok, out, text } = await output(command, { cwd: dir });
-  if (!ok) throw new Trouble(`bun install failed in ${dir}:\n${text}`);
+  if (!ok) throw new Trouble(whyNotInstalled(dir, text));
   const done = /^\d+ packages? installed.*$/m.exec(out)?.[0];
   if (done) say(`${dir}: ${done}`);
+}
+
+/** A failed install in one sentence where the registry is away; else in Bun's own words. */
+function whyNotInstalled(dir: string, text: string): string {
+  const away =
+    /\b(ConnectionRefused|ConnectionClosed|ConnectionReset|FailedToOpenSocket|HostNotFound|DNS\w*|ENOTFOUND|EAI_AGAIN|ECONN\w+|ETIMEDOUT|Timeout|CERT_\w+|\w+_CERTIFICATE|SELF_SIGNED\w*|\w*Certificate\w*)\b/i.exec(
+      text,
+    )?.[1];
+  if (away === undefined) return `bun install failed in ${dir}:\n${text}`;
+  const registry = process.env.NPM_CONFIG_REGISTRY || process.env.npm_config_registry;
+  const where = registry && URL.canParse(registry) ? ` at ${new URL(registry).host}` : "";
+  return (
+    `The packages of ${dir} cannot be installed: the package registry${where} cannot be reached (${away}). ` +
+    "Look at the network, or set NPM_CONFIG_REGISTRY or HTTPS_PROXY, and start again."
+  );
 }
 
 /** What may be missing, by its name with each package manager. */

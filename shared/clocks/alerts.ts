@@ -2,6 +2,7 @@ import { type AlertEvent, conditions, judge, nameOf } from "../alerts.ts";
 import { sendCallback } from "../callback.ts";
 import type { Config } from "../config.ts";
 import { AlertStore, type AlertTry } from "../store/alerts.ts";
+import { logText } from "../store/redis.ts";
 import type { Clock, EveryContext } from "./clock.ts";
 
 /** ms between two looks at the rules, by whichever process it is: several within ALERT_HOLD, where that is short. */
@@ -48,7 +49,7 @@ async function tell(context: EveryContext, store: AlertStore, url: string): Prom
   for (const leased of await store.lease(leaseMs, MOST - inHand)) {
     inHand++;
     deliver(context, store, url, leased)
-      .catch((error) => context.log(`alerts: ${leased.rule}: ${(error as Error).message}; tried again`))
+      .catch((error) => context.log(`alerts: ${leased.rule}: ${logText(error)}; tried again`))
       .finally(() => inHand--);
   }
 }

@@ -4,6 +4,7 @@ import { NO_ESTIMATES, recordText } from "../show.ts";
 import { Batches } from "../store/batches.ts";
 import { Inspector } from "../store/inspect.ts";
 import { type Effect, Outbox } from "../store/outbox.ts";
+import { logText } from "../store/redis.ts";
 import type { Clock, ClockContext } from "./clock.ts";
 
 /** Effects that one process has in hand at once. */
@@ -31,7 +32,7 @@ export const outbox: Clock = {
       for (const effect of await box.lease(service, leaseMs, room)) {
         inHand++;
         deliver(context, box, service, effect)
-          .catch((error) => log(`outbox: ${effect.entry}: ${(error as Error).message}; tried again in a minute`))
+          .catch((error) => log(`outbox: ${effect.entry}: ${logText(error)}; tried again in a minute`))
           .finally(() => inHand--);
       }
     }

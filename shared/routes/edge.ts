@@ -6,6 +6,7 @@ import type { Env, Gateway } from "../app.ts";
 import { Fault } from "../faults.ts";
 import { take } from "../store/rate.ts";
 import { within } from "../store/redis.ts";
+import { durationText } from "../units.ts";
 
 /** Asked by probes and by browsers, without a key. */
 const OPEN = /^\/(health|livez|readyz|openapi\.json|docs|download)(\/|$)/;
@@ -56,7 +57,7 @@ export function edge(app: Hono<Env>, gateway: Gateway): void {
     if (waitMs > 0) {
       throw new Fault(
         "rate_limited",
-        `More than ${rateLimit.requests} requests in ${rateLimit.perMs / 1_000} s (RATE_LIMIT); slow down.`,
+        `More than ${rateLimit.requests} requests in ${durationText(rateLimit.perMs)} (RATE_LIMIT); slow down.`,
         { retryAfterS: waitMs / 1_000 },
       );
     }

@@ -22,6 +22,7 @@ import {
   under,
 } from "../submit.ts";
 import { type Place, Turns } from "../turns.ts";
+import { sizeText } from "../units.ts";
 
 /** Faults told of one batch: enough to see what is wrong, not a book. */
 const MAX_FAULTS = 100;
@@ -146,7 +147,7 @@ export function jobs(gateway: Gateway) {
         try {
           const job = under(String(i), () => jobOf(item));
           if (job.payload.length > config.maxBodyBytes) {
-            const message = `is larger than ${config.maxBodyBytes} bytes (MAX_BODY_BYTES)`;
+            const message = `is larger than ${sizeText(config.maxBodyBytes)} (MAX_BODY_BYTES)`;
             throw faultOf("too_large", [{ path: `${i}.payload`, message }]);
           }
           job.options = { ...job.options, ...trace };

@@ -13,6 +13,7 @@ import {
   type ServiceName,
   type State,
   serviceOf,
+  whyAgain,
 } from "../jobs.ts";
 import { GLOBAL, keysOf, root } from "../keys.ts";
 import { type Connection, script } from "../script.ts";
@@ -120,6 +121,10 @@ const json = <T>(text: string | null | undefined): T | undefined => {
 const keptOf = (type: string | undefined, sizeBytes: number | undefined, bytes: Uint8Array | undefined) =>
   type === undefined ? undefined : { type, sizeBytes: sizeBytes ?? bytes?.length ?? 0 };
 
+/** The attempts that have ended, one a line. */
+const attemptsIn = (log: string | null | undefined) =>
+  (log ?? "").split("\n").flatMap((line) => json<Attempt>(line) ?? []);
+
 export class Inspector {
   /** Redis's clock: every look at counts or workers sets it */
   readonly time = new RedisTime();
@@ -148,6 +153,9 @@ export class Inspector {
     if (!head) return undefined;
     const { state, created, start, sequence, operation } = head;
     const ended = isTerminal(state);
+    // what the last attempt reported is over; why there will be another one is asked only here, since few jobs wait for one
+    const waits = (state === "scheduled" || state === "queued") && (f[7] !== null || f[6] !== null);
+    const message = waits ? whyAgain(attemptsIn(await this.ask(() => this.redis.hget(key, FIELD.log)))) : f[6];
     // bytes read as text have another length, so their size is asked for; JSON shows itself and needs none
     const size = f[2] && !f[3] && result ? await this.ask(() => this.redis.hstrlen(key, FIELD.result)) : numberOf(f[3]);
     return {
@@ -159,7 +167,7 @@ export class Inspector {
       resultSize: size,
       error: ended ? json(f[4]) : undefined,
       progress: numberOf(f[5]),
-      message: f[6] ?? undefined,
+      message: message ?? undefined,
       attempt: attemptsOf(head, f[7]),
       redeliveries: Number(f[9] ?? 0),
       created,
@@ -236,7 +244,7 @@ export class Inspector {
     const head = parseHead(text(FIELD.head));
     if (!head) return undefined;
     const { state, start } = head;
-    const log = (text(FIELD.log) ?? "").split("\n").flatMap((line) => json<Attempt>(line) ?? []);
+    const log = attemptsIn(text(FIELD.log));
     const ended = isTerminal(state) ? head.ended : undefined;
     if (state === "finished" && start && ended !== undefined) {
       const { attempt, worker = "", started } = start;
@@ -274,7 +282,7 @@ export class Inspector {
       timing: timing ? { firstByte: Number(timing[0]), lastByte: Number(timing[1]) } : undefined,
       cancelAsked: state === "started" ? numberOf(text(FIELD.cancel)) : undefined,
       progress: numberOf(text(FIELD.progress)),
-      message: text(FIELD.message),
+      message: state === "scheduled" || state === "queued" ? whyAgain(log) : text(FIELD.message),
       batch: text(FIELD.batch),
     };
   }

@@ -7,6 +7,7 @@ import { Fault } from "../faults.ts";
 import { FIELD, type JobId, type JobOptions, type ServiceName, serviceOf } from "../jobs.ts";
 import { root } from "../keys.ts";
 import { type Connection, runsOf, script, wordsOf } from "../script.ts";
+import { jobs, wait } from "../words.ts";
 import { Gathering } from "./gathering.ts";
 import { asFault, within } from "./redis.ts";
 
@@ -113,7 +114,8 @@ export class Producer {
       const why = "This Idempotency-Key was used with another body or other options. Use a new key for a new job.";
       throw new Fault("idempotency_mismatch", why);
     }
-    const why = `${this.limits.maxQueued} jobs wait for ${serviceOf(job.id)} already. Try again later.`;
+    const { maxQueued } = this.limits;
+    const why = `${jobs(maxQueued)} ${wait(maxQueued)} for ${serviceOf(job.id)}, as many as MAX_QUEUED allows. Try again later.`;
     throw new Fault("backlog_full", why, { retryAfterS: 30 });
   }
 

@@ -140,6 +140,16 @@ function open(url: string, options: Options, purpose: Purpose): Connection {
 /** s; what a client is told to wait when Redis is away. */
 const AWAY_S = 2;
 
+/** ioredis's own words when there is no connection. They name its options, which nobody here can set. */
+const NO_CONNECTION =
+  /isn't writeable|connection is closed|socket (closed|timeout)|max retries|command timed out|^(read |write |connect )?(ECONN|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENOTFOUND)|getaddrinfo|all sentinels|cluster nodes|slots cache/i;
+
+/** An error as a log says it. */
+export function logText(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error);
+  return NO_CONNECTION.test(text) ? "Redis does not answer (REDIS_URL)" : text;
+}
+
 /** Turns an error of ioredis into what a client is told. Never 404 or 500 because Redis is down. */
 export function asFault(error: unknown, members: Record<string, unknown> = {}): Fault {
   if (error instanceof Fault) {
