@@ -8,8 +8,7 @@
  * Crash windows, and who heals each:
  *   BLMOVE moved an id, its reply was lost       the id lies in wake: the next turn starts it (reconcile asks for one)
  *   turn took jobs, its reply was lost           they lie in held, unknown here: reconcile hands them back
- *   it was frozen, and reads what a turn behind  by its own clock the lease may be over: nothing is called, reconcile
- *   BLMOVE started long ago                      looks whose the job is
+ *   frozen, then reads a turn of long ago        its lease may be over: nothing is called, reconcile asks whose the job is
  *   the process died                             wake and held stay: another worker's reap, after the lease
  *   the call is done, the settle not yet sent    stays in `done` until Redis answers: a settle may be sent twice
  *   the lease was lost and another took the job  the settle reads "lost", or reconcile sees the foreign token: dropped
