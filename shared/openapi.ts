@@ -58,7 +58,14 @@ function requested(schema: z.ZodType, name: string): Requested {
 
 /** The payload of an operation. A schema of a deployment's own that cannot be told as JSON Schema is any object. */
 function payloadOf(op: Operation): Requested {
-  if (op.jsonSchema) return asComponents(op.jsonSchema.document, op.name);
+  if (op.jsonSchema) {
+    const made = asComponents(op.jsonSchema.document, op.name);
+    // Unknown fields pass where a schema says nothing of them. Generators of types have to be told.
+    const isOpen = !["additionalProperties", "unevaluatedProperties", "$ref"].some((key) => key in made.schema);
+    return isOpen && made.schema.type === "object"
+      ? { ...made, schema: { ...made.schema, additionalProperties: {} } }
+      : made;
+  }
   try {
     return requested(op.schema, op.name);
   } catch {
