@@ -44,10 +44,11 @@ import type { Connection } from "./shared/script.ts";
 import type { Operation } from "./shared/services.ts";
 import { recordText } from "./shared/show.ts";
 import { Snapshots } from "./shared/snapshot.ts";
+import { keepFit } from "./shared/store/fit.ts";
 import { Inspector, noJob } from "./shared/store/inspect.ts";
 import { register } from "./shared/store/presence.ts";
 import { Producer } from "./shared/store/produce.ts";
-import { checkRedis, connect, ready, UnfitRedis } from "./shared/store/redis.ts";
+import { connect, ready } from "./shared/store/redis.ts";
 import { Viewer } from "./shared/store/view.ts";
 import { addForwarded, fromHeaders, idempotencyOf, newJob, queryOptions, readBody } from "./shared/submit.ts";
 
@@ -196,19 +197,18 @@ async function main(): Promise<void> {
   const redis = connect(config.redisUrl, "request", "longhaul-gateway");
   tellAway(redis, config.redisUrl, console.log);
   let warnings: string[] = [];
-  // Checked each time a connection is ready: Redis may be away now, and another one may come back.
-  redis.on("ready", () => {
-    void gateway.inspector.time.ask(redis); // this may be another Redis, with another clock
-    const check = async () => {
-      warnings = await checkRedis(redis, config.allowVolatile);
+  redis.on("ready", () => void gateway.inspector.time.ask(redis)); // this may be another Redis, with another clock
+  keepFit(redis, config.allowVolatile, {
+    async fit(found) {
+      warnings = found;
       for (const warning of warnings) console.log(`Redis: ${warning}`);
       await register(redis, config.registry.deployed());
-    };
-    check().catch((error) => {
-      if (!(error instanceof UnfitRedis)) return; // away again: checked anew when it is back
+    },
+    unfit(error) {
       console.error(`Redis cannot be used: ${error.message}`);
       process.exit(1);
-    });
+    },
+    log: console.log,
   });
   const ending = new AbortController();
   const gateway = assemble(config, redis, ending.signal);

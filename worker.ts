@@ -20,10 +20,11 @@ import { checkResults } from "./shared/result-file.ts";
 import { RUNTIME, tuned } from "./shared/runtime.ts";
 import { Snapshots } from "./shared/snapshot.ts";
 import { Consumer } from "./shared/store/consume.ts";
+import { keepFit, VolatileRedis } from "./shared/store/fit.ts";
 import { Inspector, MOST_RUNS, type WorkerInfo } from "./shared/store/inspect.ts";
 import { Maintainer } from "./shared/store/maintain.ts";
 import { type Announced, Presence, register } from "./shared/store/presence.ts";
-import { checkRedis, connect, info, logText, UnfitRedis } from "./shared/store/redis.ts";
+import { connect, info } from "./shared/store/redis.ts";
 import { Viewer } from "./shared/store/view.ts";
 import { durationText } from "./shared/units.ts";
 import { VERSION } from "./shared/version.ts";
@@ -60,24 +61,31 @@ if (calls > callCap)
   );
 
 useNamespace(config!.namespace);
+let isServing = false;
 const redis = connect(config!.redisUrl, "work", `longhaul-worker-${worker}`);
 tellAway(redis, config!.redisUrl, log);
 const events = connect(config!.redisUrl, "work", `longhaul-events-${worker}`);
 const consumer = new Consumer(redis, worker);
 const presence = new Presence(redis, worker);
 const inspector = new Inspector(redis);
-for (let fit = false; !fit; ) {
-  try {
-    for (const warning of await checkRedis(redis, config!.allowVolatile)) log(`Redis: ${warning}`);
+const fit = Promise.withResolvers<void>();
+keepFit(redis, config!.allowVolatile, {
+  async fit(warnings) {
+    for (const warning of warnings) log(`Redis: ${warning}`);
     await register(redis, services);
     await inspector.time.ask(redis);
-    fit = true;
-  } catch (error) {
-    if (error instanceof UnfitRedis) fail(`Redis cannot be used: ${error.message}`);
-    log(`Redis: ${logText(error)}; trying on`); // READONLY in a failover, MISCONF
-    await new Promise((done) => setTimeout(done, 1_000));
-  }
-}
+    fit.resolve();
+  },
+  unfit(error) {
+    // Calls that run already may end and be settled where Redis is only volatile.
+    if (!(error instanceof VolatileRedis) || !isServing) fail(`Redis cannot be used: ${error.message}`);
+    log(`Redis cannot be used: ${error.message} Takes nothing more and stops.`);
+    process.exitCode = 1;
+    obey("stop");
+  },
+  log,
+});
+await fit.promise;
 
 /** A lane with its own blocking connection. */
 function laneOf(name: ServiceName): { lane: Lane; unblock(): Promise<void> } {
@@ -247,8 +255,9 @@ async function shutdown(): Promise<void> {
   over = true;
   await presence.leave().catch(() => {});
   log("stopped");
-  process.exit(0);
+  process.exit(); // with exitCode
 }
 process.on("SIGTERM", shutdown);
 process.on("SIGINT", shutdown);
+isServing = true;
 log(`ready under ${RUNTIME}: ${services.map((name) => `${name}×${slotsOf(name)}`).join(", ")}`);

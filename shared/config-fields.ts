@@ -3,10 +3,12 @@
  * read by which.
  */
 import { Buffer } from "node:buffer";
+import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { z } from "zod";
 import { rangeFault } from "./addresses.ts";
 import { BASE_PATH } from "./base-path.ts";
+import { parseRedisUrl } from "./redis-url.ts";
 import { allowance, NOTHING, targetOf } from "./ssrf.ts";
 import { durationMs, MAX_DURATION_MS, sizeBytes, UNITS } from "./units.ts";
 
@@ -52,6 +54,28 @@ export const basePath = parsed((text) => {
   const path = text.trim().replace(/\/+$/, "");
   return path === "" || BASE_PATH.test(path) ? path : undefined;
 }, "a path such as /queue, of letters, digits and _ . ~ -")("");
+/** Trimmed; its files of TLS can be read now. */
+export const redisUrl = (fallback: string) =>
+  z
+    .string()
+    .default(fallback)
+    .transform((text, ctx) => {
+      try {
+        const target = parseRedisUrl(text);
+        for (const name of ["ca", "cert", "key"] as const) {
+          const file = target[name];
+          if (file === undefined) continue;
+          try {
+            readFileSync(file);
+          } catch (error) {
+            ctx.addIssue(`${name}=${file} cannot be read (${(error as NodeJS.ErrnoException).code})`);
+          }
+        }
+      } catch (error) {
+        ctx.addIssue((error as Error).message);
+      }
+      return text.trim();
+    });
 /** `20%` → 0.2 */
 export const share = parsed((text) => {
   const n = Number(text.trim().replace(/ *%$/, ""));

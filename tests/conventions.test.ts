@@ -149,7 +149,7 @@ test("fields of a record: every name is short and unique, and every state is kno
 /** Which layer a file is of: it may import its own and those before it. */
 const LAYERS: [RegExp, string][] = [
   [
-    /^shared\/(faults|addresses|ssrf|units|version|runtime|answer|nearest|base-path|base-url|words|json|json-file|json-schema|issue-words)\.ts$/,
+    /^shared\/(faults|addresses|ssrf|units|version|runtime|answer|nearest|redis-url|base-path|base-url|words|json|json-file|json-schema|issue-words)\.ts$/,
     "leaf",
   ],
   [/^shared\/jobs\.ts$/, "jobs"],

@@ -5,7 +5,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, connect as dial } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { redisAddress, tellAway } from "../shared/away.ts";
+import { tellAway } from "../shared/away.ts";
 import { PROTOCOL } from "../shared/keys.ts";
 import { freePort, startRedis, type TestRedis } from "./support/redis.ts";
 import { type Stack, type StackOptions, startProcess, startStack, until } from "./support/stack.ts";
@@ -371,15 +371,4 @@ test("an absence of Redis is told after a while, then at intervals; a short one 
     "Redis at db:7000 does not answer; waiting for it. REDIS_URL says where it is.",
     "Redis at db:7000 answers.",
   ]);
-  for (const [url, address] of [
-    ["redis://localhost", "localhost:6379"],
-    ["rediss://u:p@[::1]:7/0", "[::1]:7"],
-    ["redis+sentinel://:p@h1:26379,h2/master", "h1:26379,h2"],
-    ["redis://:a?b@host", "the address in REDIS_URL"],
-    ["redis://host/0?password=x@y", "the address in REDIS_URL"],
-    ["redis://:a/b@host", "the address in REDIS_URL"],
-    ["redis://:a@b@host", "the address in REDIS_URL"],
-  ]) {
-    expect([url, redisAddress(url as string)]).toEqual([url as string, address as string]);
-  }
 });

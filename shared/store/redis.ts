@@ -2,10 +2,11 @@
  * Connections to Redis, and what its errors mean to a client.
  * Plain, Sentinel and Cluster run the same scripts: all keys of a service share one slot.
  */
-import { Cluster, Redis, type RedisOptions } from "ioredis";
+import { Cluster, Redis } from "ioredis";
 import { Fault } from "../faults.ts";
-import { GLOBAL, PROTOCOL } from "../keys.ts";
+import { parseRedisUrl } from "../redis-url.ts";
 import { type Connection, defineScripts } from "../script.ts";
+import { type Options, open } from "./open.ts";
 
 /** ms; a BLMOVE never blocks longer, so a worker stops within it and a dead host's client gets nothing for long. */
 export const BLOCK_MS = 4_000;
@@ -20,13 +21,11 @@ export const BLOCK_MS = 4_000;
  */
 export type Purpose = "request" | "work" | "block";
 
-/** The reply mapping stays ioredis's own: this type keeps its constructors' overloads apart. */
-type Options = Omit<RedisOptions, "replyMapping">;
-
 const common: Options = {
   lazyConnect: true,
   connectTimeout: 3_000,
   keepAlive: 15_000,
+  disableClientInfo: true, // a user of few rights would have it in its ACL log at each connect
   enableReadyCheck: true, // LOADING is "not ready", not an error to a client
 };
 
@@ -64,16 +63,36 @@ const reconnectOnError = (error: Error) => (/^READONLY/.test(error.message) ? 1 
 
 /**
  * Opens a connection and teaches it the scripts. It connects by itself and reconnects for ever.
- * @param url  redis:// · rediss:// · redis+sentinel://[:password@]host:26379,host:26379/master · redis+cluster://host:7000,host:7001
+ * @param url  as redis-url.ts reads it
+ * @fires unfit  with an UnfitRedis, when it got through to a Redis that has not the database
  */
 export function connect(url: string, purpose: Purpose, name: string): Connection {
   const options: Options = { ...OPTIONS[purpose], connectionName: name, reconnectOnError };
-  const redis = open(url, options, purpose);
+  const redis = open(parseRedisUrl(url), options, purpose !== "request");
   defineScripts(redis);
+  refuseOtherDatabase(redis);
   redis.on("error", () => {}); // states are watched by `ready` and by each call's own error
   neverEnd(redis);
   redis.connect().catch(() => {});
   return redis;
+}
+
+/**
+ * When SELECT is refused, ioredis tells it as any error and goes on in database 0, where another deployment may live. Here such a
+ * connection is broken before it is ready, so that no command of ours gets through.
+ */
+function refuseOtherDatabase(redis: Connection): void {
+  if (redis instanceof Cluster) return; // it has one database
+  redis.on("error", (error: Error & { command?: { name: string } }) => {
+    if (error.command?.name !== "select") return;
+    redis.stream.destroy();
+    redis.emit(
+      "unfit",
+      new UnfitRedis(
+        `it refuses database ${redis.options.db} (${error.message}). REDIS_URL names the database: choose one that exists, or set NAMESPACE to part deployments in one database`,
+      ),
+    );
+  });
 }
 
 /**
@@ -89,51 +108,6 @@ function neverEnd(redis: Connection): void {
   };
   redis.on("end", () => {
     if (wanted) setTimeout(() => redis.connect().catch(() => {}), 200 + 300 * Math.random());
-  });
-}
-
-function open(url: string, options: Options, purpose: Purpose): Connection {
-  const m = /^(rediss?)\+(sentinel|cluster):\/\/(?:([^@/]*)@)?([^/]+)(?:\/([^?]*))?$/.exec(url);
-  if (!m) return new Redis(url, options);
-  const [, scheme, kind, credentials, hosts, path] = m;
-  const cut = credentials?.indexOf(":") ?? -1;
-  const login = credentials
-    ? {
-        ...(cut > 0 ? { username: decodeURIComponent(credentials.slice(0, cut)) } : {}),
-        password: decodeURIComponent(credentials.slice(cut + 1)),
-      }
-    : {};
-  const nodes = (hosts as string).split(",").map((host) => {
-    const [, name, port] = /^(.*?)(?::(\d+))?$/.exec(host) as RegExpExecArray;
-    return { host: name as string, port: Number(port ?? (kind === "sentinel" ? 26379 : 6379)) };
-  });
-  const tls = scheme === "rediss" ? { tls: {} } : {};
-  if (kind === "sentinel") {
-    const [master = "mymaster", db = "0"] = (path ?? "").split("/");
-    return new Redis({
-      ...options,
-      ...login,
-      ...tls,
-      sentinels: nodes,
-      name: master,
-      db: Number(db),
-      failoverDetector: true,
-    });
-  }
-  const { lazyConnect, retryStrategy, enableOfflineQueue, enableAutoPipelining, connectionName, ...rest } = options;
-  const { autoPipeliningIgnoredCommands = [], ...redisOptions } = rest;
-  return new Cluster(nodes, {
-    redisOptions: { ...redisOptions, ...login, ...tls, ...(connectionName ? { connectionName } : {}) },
-    lazyConnect: true,
-    enableOfflineQueue: purpose !== "request",
-    enableAutoPipelining: enableAutoPipelining ?? false,
-    autoPipeliningIgnoredCommands,
-    clusterRetryStrategy: (times) => Math.min(100 * times, 1_000),
-    // A command that meets a moved slot or a failing over master is sent again within this bound.
-    retryDelayOnFailover: 200,
-    retryDelayOnClusterDown: 200,
-    maxRedirections: purpose === "request" ? 6 : 64,
-    slotsRefreshTimeout: 2_000,
   });
 }
 
@@ -230,35 +204,4 @@ export async function info(redis: Connection, section: string): Promise<Map<stri
   } catch {
     return undefined;
   }
-}
-
-/**
- * Checks that this Redis keeps what it accepts, and that its protocol is ours (protocol.md §2, §4).
- * @returns warnings: what could not be checked, or is allowed by ALLOW_VOLATILE
- * @throws UnfitRedis
- */
-export async function checkRedis(redis: Connection, allowVolatile: boolean): Promise<string[]> {
-  const warnings: string[] = [];
-  const [memory, persistence] = await Promise.all([info(redis, "memory"), info(redis, "persistence")]);
-  const policy = memory?.get("maxmemory_policy");
-  const appendOnly = persistence?.get("aof_enabled");
-  const wrong: string[] = [];
-  if (policy === undefined) warnings.push("maxmemory-policy could not be read (INFO is barred): it must be noeviction");
-  else if (policy !== "noeviction")
-    wrong.push(`maxmemory-policy is ${policy}, so Redis may evict jobs: set it to noeviction`);
-  if (appendOnly === undefined) warnings.push("appendonly could not be read (INFO is barred): it must be yes");
-  else if (appendOnly !== "1") wrong.push("appendonly is no, so a crash of Redis loses jobs: set it to yes");
-  if (wrong.length && !allowVolatile) {
-    throw new UnfitRedis(`${wrong.join("; ")}. (ALLOW_VOLATILE=1 starts all the same and shows it as degraded.)`);
-  }
-  warnings.push(...wrong);
-  await redis.hsetnx(GLOBAL.protocol, "major", PROTOCOL.major);
-  const [major, minor] = await redis.hmget(GLOBAL.protocol, "major", "minor");
-  if (Number(major) !== PROTOCOL.major) {
-    throw new UnfitRedis(
-      `this Redis holds jobs of protocol ${major}, this version speaks ${PROTOCOL.major}. Run the version that fits until its queues are empty, or use another Redis database.`,
-    );
-  }
-  if (Number(minor ?? -1) < PROTOCOL.minor) await redis.hset(GLOBAL.protocol, "minor", PROTOCOL.minor);
-  return warnings;
 }

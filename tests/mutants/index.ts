@@ -15,6 +15,7 @@ import { CLOCK_MUTANTS } from "./clocks.ts";
 import { ENDED_MUTANTS } from "./ended.ts";
 import { JOB_MUTANTS } from "./jobs.ts";
 import { MUTANTS, type Mutant } from "./list.ts";
+import { REDIS_MUTANTS } from "./redis.ts";
 
 const ROOT = new URL("../..", import.meta.url).pathname;
 const { values } = parseArgs({
@@ -96,6 +97,7 @@ const chosen = [
   ...ANSWER_MUTANTS,
   ...JOB_MUTANTS,
   ...CLOCK_MUTANTS,
+  ...REDIS_MUTANTS,
 ].filter((mutant) => !values.only || mutant.name.includes(values.only));
 console.log(`mutants: ${chosen.length}`);
 const began = performance.now();
