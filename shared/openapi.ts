@@ -2,8 +2,9 @@
  * The OpenAPI document, made of the schemas that requests are checked with: the registry's, the options' and the
  * routes' own. tests/openapi.test.ts holds its paths against the routes that there really are.
  */
+import { setImmediate } from "node:timers";
 import { z } from "zod";
-import { type CreateDocumentOptions, createDocument, createSchema, type ZodOpenApiObject } from "zod-openapi";
+import { type CreateDocumentOptions, createSchema } from "zod-openapi";
 import { FAULTS, type FaultCode } from "./faults.ts";
 import { asComponents } from "./json-schema.ts";
 import { ANSWERS } from "./openapi-answers.ts";
@@ -24,7 +25,6 @@ import { OPTIONS } from "./submit.ts";
 import { VERSION } from "./version.ts";
 
 type Schema = Record<string, unknown>;
-type Paths = NonNullable<ZodOpenApiObject["paths"]>;
 
 /** What zod says of a request too widely: it tells what is let through, a client wants to know what to send. */
 const override: NonNullable<CreateDocumentOptions["override"]> = ({ zodSchema, jsonSchema, io }) => {
@@ -44,20 +44,41 @@ const override: NonNullable<CreateDocumentOptions["override"]> = ({ zodSchema, j
   if (jsonSchema.format === "date-time") delete jsonSchema.pattern;
 };
 
-type Requested = { schema: Schema; components: Record<string, Schema> };
+type Made = { schema: Schema; components: Record<string, Schema> };
+
+/** Schemas of zod as they stand in the document, by name. Operations share most of them, and each takes milliseconds to make. */
+const known = new WeakMap<z.ZodType, Map<string, Made>>();
+function once(schema: z.ZodType, name: string, make: () => Made): Made {
+  const names = known.get(schema) ?? new Map<string, Made>();
+  known.set(schema, names);
+  const made = names.get(name) ?? make();
+  names.set(name, made);
+  return made;
+}
 
 /** A request's schema, and parts that refer to themselves, under names of their own: two may call them alike. */
-function requested(schema: z.ZodType, name: string): Requested {
+const requested = (schema: z.ZodType, name: string) => once(schema, name, () => makeRequested(schema, name));
+function makeRequested(schema: z.ZodType, name: string): Made {
   const made = createSchema(schema, {
     ...{ io: "input", openapiVersion: "3.1.0", schemaRefPath: `#/components/schemas/${name}.` },
     opts: { override, allowEmptySchema: anything() },
-  }) as unknown as Requested;
+  }) as unknown as Made;
   const components = Object.entries(made.components).map(([key, part]) => [`${name}.${key}`, part] as const);
   return { schema: made.schema, components: Object.fromEntries(components) };
 }
 
+/** An answer's schema; parts that have an id are added to `components`. */
+function shown(schema: z.ZodType, components: Record<string, Schema>): Schema {
+  const made = once(schema, "", () => {
+    const opts = { override, allowEmptySchema: anything() };
+    return createSchema(schema, { io: "output", openapiVersion: "3.1.0", opts }) as unknown as Made;
+  });
+  Object.assign(components, made.components);
+  return made.schema;
+}
+
 /** The payload of an operation. A schema of a deployment's own that cannot be told as JSON Schema is any object. */
-function payloadOf(op: Operation): Requested {
+function payloadOf(op: Operation): Made {
   if (op.jsonSchema) {
     const made = asComponents(op.jsonSchema.document, op.name);
     // Unknown fields pass where a schema says nothing of them. Generators of types have to be told.
@@ -83,21 +104,21 @@ const plain = (schema: z.ZodType) => {
   return { ...(description ? { description } : {}), schema: rest } as { schema: never };
 };
 
-function answered({ is, schema, types = [], headers }: Answer) {
+function answered({ is, schema, types = [], headers }: Answer, components: Record<string, Schema>) {
   const content = Object.fromEntries(
     types.map((type) => [type, { schema: { type: type === "application/json" ? "object" : "string" } as const }]),
   );
   return {
     description: is,
     ...(schema || types.length > 0
-      ? { content: { ...content, ...(schema ? { "application/json": { schema } } : {}) } }
+      ? { content: { ...content, ...(schema ? { "application/json": { schema: shown(schema, components) } } : {}) } }
       : {}),
     ...(headers ? { headers: headersOf(headers) } : {}),
   };
 }
 
 /** Faults by their status; each says which codes it may carry. */
-function refusals(codes: FaultCode[]) {
+function refusals(codes: FaultCode[], components: Record<string, Schema>) {
   const by = new Map<number, FaultCode[]>();
   for (const code of new Set(codes)) by.set(FAULTS[code][0], [...(by.get(FAULTS[code][0]) ?? []), code]);
   return Object.fromEntries(
@@ -105,7 +126,7 @@ function refusals(codes: FaultCode[]) {
       String(status),
       {
         description: all.map((code) => `${FAULTS[code][1]} (${code})`).join(" · "),
-        content: { "application/problem+json": { schema: ANSWERS.Problem } },
+        content: { "application/problem+json": { schema: shown(ANSWERS.Problem, components) } },
         ...(status === 429 || status === 503 ? { headers: headersOf(["Retry-After"]) } : {}),
       },
     ]),
@@ -134,8 +155,11 @@ function queryOf(schema: z.ZodType): object[] {
   }));
 }
 
-/** @param body  the request's schema as it stands in the document */
-function operationOf(path: string, route: Route, body: Schema | undefined) {
+/**
+ * @param body        the request's schema as it stands in the document
+ * @param components  added to: what the answers refer to
+ */
+function operationOf(path: string, route: Route, body: Schema | undefined, components: Record<string, Schema>) {
   const named = [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => name as string);
   const parameters = [
     ...named.map((name) => ({ name, in: "path", required: true, ...plain(route.path?.[name] ?? z.string()) })),
@@ -153,8 +177,10 @@ function operationOf(path: string, route: Route, body: Schema | undefined) {
     ...(parameters.length > 0 ? { parameters } : {}),
     ...(body || route.form ? { requestBody: { required: true, content } } : {}),
     responses: merged(
-      Object.fromEntries(Object.entries(route.answers).map(([status, answer]) => [status, answered(answer)])),
-      refusals([...(route.scope ? KEYED : []), ...(route.faults ?? []), "bad_request"]),
+      Object.fromEntries(
+        Object.entries(route.answers).map(([status, answer]) => [status, answered(answer, components)]),
+      ),
+      refusals([...(route.scope ? KEYED : []), ...(route.faults ?? []), "bad_request"], components),
     ),
   };
 }
@@ -226,17 +252,49 @@ function anyJob(operations: Operation[]): Record<string, Schema> {
   return { AnyJob: { oneOf: refs, discriminator }, ...Object.fromEntries(members) };
 }
 
-/** The document of a deployment. */
-export function document(registry: Registry, asked: Asked, maxBatchJobs: number): object {
+/** Other requests have their turn after so many parts, or ms if those come first. */
+const SLICE_PARTS = 25;
+const SLICE_MS = 10;
+
+/** Called after each part. */
+function pauses(): () => Promise<void> {
+  let since = performance.now();
+  let parts = 0;
+  return async () => {
+    if (++parts < SLICE_PARTS && performance.now() - since < SLICE_MS) return;
+    await new Promise<void>((next) => setImmediate(next));
+    since = performance.now();
+    parts = 0;
+  };
+}
+
+/** The members of an object as JSON text, made in pieces. */
+async function membersText(object: Record<string, unknown>, pause: () => Promise<void>): Promise<string> {
+  const members: string[] = [];
+  for (const [name, value] of Object.entries(object)) {
+    members.push(`${JSON.stringify(name)}:${JSON.stringify(value)}`);
+    await pause();
+  }
+  return members.join(",");
+}
+
+/** The document of a deployment, as JSON text. It is made in pieces: a registry may be large, and other requests go on meanwhile. */
+export async function documentText(registry: Registry, asked: Asked, maxBatchJobs: number): Promise<string> {
+  const pause = pauses();
+  for (const answer of Object.values(ANSWERS)) {
+    shown(answer, {}); // what operations share, each a part of its own
+    await pause();
+  }
   const schemas = anyJob(registry.operations);
   const paths: Record<string, Record<string, unknown>> = {};
   const put = (method: string, path: string, route: Route, body: Schema | undefined) => {
-    paths[path] = { ...paths[path], [method]: operationOf(path, route, body) };
+    paths[path] = { ...paths[path], [method]: operationOf(path, route, body, schemas) };
   };
   for (const op of registry.operations) {
     const { schema, components } = payloadOf(op);
     Object.assign(schemas, components, { [op.name]: schema });
     put("post", op.route, ofOperation(op), { $ref: `#/components/schemas/${op.name}` });
+    await pause();
   }
   const submit = { $ref: "#/components/schemas/AnyJob" };
   const batch = { type: "array", items: submit, minItems: 1, maxItems: maxBatchJobs };
@@ -244,30 +302,26 @@ export function document(registry: Registry, asked: Asked, maxBatchJobs: number)
     const [method, path] = name.split(" ") as [string, string];
     const body = route.body && requested(route.body, route.id).schema;
     put(method, path, route, name === "post /jobs" ? { oneOf: [submit, batch] } : body);
+    await pause();
   }
-  return createDocument(
-    {
-      openapi: "3.1.0",
-      info: {
-        title: "Longhaul",
-        version: VERSION,
-        description:
-          "A durable queue in front of slow HTTP services. A submit answers 202 with the job's id; poll its status, wait for it, or give a callback_url.",
-        contact: { name: "The operators of this deployment" },
-        license: { name: "MIT", identifier: "MIT" },
-      },
-      servers: [{ url: "/" }],
-      tags: Object.entries(TAGS).map(([name, description]) => ({ name, description })),
-      security: [{ apiKey: [] }, { bearer: [] }],
-      paths: paths as Paths,
-      components: {
-        schemas: schemas as never,
-        securitySchemes: {
-          apiKey: { type: "apiKey", in: "header", name: "X-API-Key" },
-          bearer: { type: "http", scheme: "bearer", description: "The same key as a bearer token." },
-        },
-      },
+  const head = {
+    openapi: "3.1.0",
+    info: {
+      title: "Longhaul",
+      version: VERSION,
+      description:
+        "A durable queue in front of slow HTTP services. A submit answers 202 with the job's id; poll its status, wait for it, or give a callback_url.",
+      contact: { name: "The operators of this deployment" },
+      license: { name: "MIT", identifier: "MIT" },
     },
-    { override, allowEmptySchema: anything() },
-  );
+    servers: [{ url: "/" }],
+    tags: Object.entries(TAGS).map(([name, description]) => ({ name, description })),
+    security: [{ apiKey: [] }, { bearer: [] }],
+  };
+  const securitySchemes = {
+    apiKey: { type: "apiKey", in: "header", name: "X-API-Key" },
+    bearer: { type: "http", scheme: "bearer", description: "The same key as a bearer token." },
+  };
+  const parts = [await membersText(paths, pause), await membersText(schemas, pause), JSON.stringify(securitySchemes)];
+  return `${JSON.stringify(head).slice(0, -1)},"paths":{${parts[0]}},"components":{"schemas":{${parts[1]}},"securitySchemes":${parts[2]}}}`;
 }

@@ -122,10 +122,12 @@ export function dashboard(gateway: Gateway, api: Api) {
     return c.json(await history.chart(range, service));
   });
 
+  let operations: ReturnType<typeof operationShown>[] | undefined;
   app.get("/operations.json", (c) => {
     caller(c);
+    operations ??= config.registry.operations.map(operationShown);
     const base = config.gatewayUrl ?? `http://localhost:${config.port}`;
-    return c.json({ gateway: base, operations: config.registry.operations.map(operationShown) });
+    return c.json({ gateway: base, operations });
   });
 
   /** A job by hand: a new one, or another one edited and sent again, whose hidden values come from its record. */

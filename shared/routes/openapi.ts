@@ -4,7 +4,7 @@ import { readFile } from "node:fs/promises";
 import { type Gateway, jsonText, matches, newApp } from "../app.ts";
 import { baseOf } from "../base-path.ts";
 import { Fault } from "../faults.ts";
-import { document } from "../openapi.ts";
+import { documentText } from "../openapi.ts";
 import type { Asked } from "../openapi-routes.ts";
 
 const PAGE = new URL("../../dashboard/docs/", import.meta.url);
@@ -28,14 +28,16 @@ const start = (base: string) =>
   JSON.stringify({ name: "Longhaul", docs: `${base}/docs`, openapi: `${base}/openapi.json`, health: `${base}/health` });
 
 export function openapi({ config }: Gateway, asked: Asked) {
-  let made: { text: string; etag: string } | undefined;
+  let making: Promise<{ text: string; etag: string }> | undefined;
+  async function make() {
+    const text = await documentText(config.registry, asked, config.maxBatchJobs);
+    return { text, etag: tagOf(text) };
+  }
   const app = newApp();
   app.get("/", (c) => jsonText(start(baseOf(c.req.raw))));
-  app.get("/openapi.json", (c) => {
-    if (!made) {
-      const text = JSON.stringify(document(config.registry, asked, config.maxBatchJobs));
-      made = { text, etag: tagOf(text) };
-    }
+  app.get("/openapi.json", async (c) => {
+    making ??= make();
+    const made = await making;
     const base = baseOf(c.req.raw);
     const etag = base ? tagOf(made.etag + base) : made.etag;
     const headers = { etag, "cache-control": "no-cache" };
