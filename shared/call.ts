@@ -16,8 +16,10 @@ import {
   parsedRetryAfter,
   short,
 } from "./answer.ts";
+import type { Head } from "./exchange.ts";
 import type { JobError, JobErrorCode } from "./faults.ts";
-import { type Head, MAX_HEAD_BYTES } from "./http1.ts";
+import { MAX_HEAD_BYTES } from "./http1.ts";
+import { OtherJob } from "./job-name.ts";
 import { post } from "./transport.ts";
 import { durationText, sizeText } from "./units.ts";
 
@@ -43,6 +45,11 @@ export type CallRequest = {
   keepError?: boolean;
   /** for operations that may not run twice: a connection of its own, so that a reset never is a stale keep-alive */
   freshConnection: boolean;
+  /** the operator vouches for the service: its connections serve further calls though its answers name no job */
+  keepAlive: boolean;
+  /** for the connection to come about; a third of the time limit counts where that is less */
+  connectTimeoutMs: number;
+  log: (line: string) => void;
 };
 
 /** The bytes of a 2xx that is no result: it may be the answer of hours, so a failed job keeps them. `type` as the service gave it, "" = none */
@@ -57,7 +64,7 @@ export type Outcome =
   /** final, `error.code` "timeout" included: whether that one is retried is the worker's to say */
   | { kind: "failed"; error: JobError; kept?: Kept }
   | { kind: "retry"; error: JobError; retryAfterMs?: number; kept?: Kept }
-  /** closed before the headers were complete. It may have run: redelivered, not a spent attempt */
+  /** closed before the headers were complete, or answered for another job. It may have run: redelivered, not a spent attempt */
   | { kind: "reset"; error: JobError }
   /** surely not delivered: not an attempt, the lane parks */
   | { kind: "refused"; error: JobError }
@@ -113,6 +120,9 @@ export async function call(request: CallRequest): Promise<Outcome> {
       headers: request.headers,
       abort,
       fresh: request.freshConnection,
+      vouched: request.keepAlive,
+      connectMs: Math.min(request.connectTimeoutMs, request.timeoutMs / 3),
+      log: request.log,
       onHead(came) {
         head = came;
         firstByteMs = since();
@@ -304,6 +314,10 @@ function noAnswer({ service, url }: CallRequest, error: unknown): Outcome {
       kind: "refused",
       error: fault("service_unreachable", `${service} cannot be reached${at}: ${reason}`, true),
     };
+  }
+  if (error instanceof OtherJob) {
+    const message = `${service} answered for another job (${error.message}); the answer was refused`;
+    return { kind: "reset", error: fault("wrong_job", message, true) };
   }
   if (NOT_HTTP.test(code)) {
     const what = /OVERFLOW|TooLarge|too large/.test(code)

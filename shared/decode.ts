@@ -1,7 +1,7 @@
 /** Bodies that a service encoded, though none is asked to, and codings that nobody here knows. */
 import { Buffer } from "node:buffer"; // no global in Deno
 import { createBrotliDecompress, createGunzip, createInflate, createInflateRaw } from "node:zlib";
-import type { Body, Wanted } from "./http1.ts";
+import type { Body, Wanted } from "./exchange.ts";
 
 export type Decoder = ReturnType<typeof createGunzip>;
 

@@ -85,6 +85,7 @@ export const JOB_ERRORS = {
   timeout: "the call took longer than the operation's time limit",
   cut_short: "the answer ended before it was complete",
   reset: "the connection was closed before the first byte of an answer",
+  wrong_job: "the answer was for another job, or could not be told from one, and was refused",
   service_unreachable: "the microservice could not be reached for PARK_LIMIT",
   result_too_large: "the answer is larger than MAX_RESULT_BYTES",
   orphaned: "the worker died and the operation may not run twice",

@@ -3,49 +3,20 @@
  *
  * The answer is read by llhttp, Node's parser, which Bun and Deno carry too; what is beside it is here.
  *
- *   connecting ──▶ in use ──▶ idle ──▶ in use …
- *                     └─▶ closed: the answer says so, is not wanted whole, or brought more than was asked for
+ *   in use ──▶ idle ──▶ in use …
+ *      └─▶ closed: the answer says so, is not wanted whole, brought more than was asked for, or does not name its job
+ *
+ * An answer has the place of its request only because it comes next. So it has to name the job as well, or its connection serves
+ * no second call (pool.ts).
  *
  * Never sends twice: what a closed connection did with its request nobody can know.
  */
 import { Buffer } from "node:buffer"; // no global in Deno
-import { connect, type Socket } from "node:net";
-import type { Abort } from "./abort.ts";
+import type { Socket } from "node:net";
 import { type Decoder, decoderOf, isCut, transferFault, undecodable, withOneLength } from "./decode.ts";
-
-export type Head = {
-  status: number;
-  /** @param name  in lower case @returns null when absent; several joined by ", " */
-  header(name: string): string | null;
-};
-/**
- * What is wanted of the decoded body. `whole`: all of it, or none when it is longer than `cap` bytes, and a cut rejects.
- * Otherwise at most `cap` bytes, and what came before a cut is better than nothing.
- * `raw`: what cannot be decoded is wanted as it came.
- */
-export type Wanted = { cap: number; whole: boolean; raw: boolean };
-/**
- * `complete`: read to its end; otherwise the connection is no longer of use.
- * `fault`: why the bytes are as they came and not decoded.
- */
-export type Body = { bytes: Uint8Array; complete: boolean; fault?: Error | undefined };
-/** Who waits for an answer. */
-export type Exchange = {
-  abort: Abort;
-  /** called once, when status and headers are in */
-  onHead(head: Head): Wanted;
-  resolve(body: Body): void;
-  /**
-   * with the socket's error, `unsent` where no connection came about; abort's reason; llhttp's error (HPE_…); ECONNRESET.
-   * `partial`: the bytes of the body that came before it
-   */
-  reject(error: unknown): void;
-};
-
-/** Where a connection waits between two requests. `drop`: it is closed, wherever it was; `theirs` = by the other side. */
-export type Home = { keep(connection: Connection): void; drop(connection: Connection, theirs: boolean): void };
-
-export const NOTHING = new Uint8Array(0);
+import { type Exchange, type Home, headerOf, NOTHING, type Wanted } from "./exchange.ts";
+import { namesJob, OtherJob } from "./job-name.ts";
+import { lifeMs } from "./pool.ts";
 
 /**
  * ms of silence before the kernel asks whether the other side still lives, as Bun's fetch has it: a call may be silent for hours,
@@ -87,9 +58,13 @@ export class Connection {
   since = Number.NEGATIVE_INFINITY;
   /** likewise, the first time */
   first = Number.NEGATIVE_INFINITY;
-  private readonly socket: Socket;
+  /** by performance.now(): it serves no further call from then on */
+  readonly retiredAt = performance.now() + lifeMs();
+  /** of its last call */
+  jobId: string | undefined;
+  /** whether its last answer named that job */
+  named = false;
   private readonly parser = new HTTPParser();
-  private connected = false;
   /** the request that is being served; undefined = idle, or closed */
   private exchange: Exchange | undefined;
   /** of the answer, where they come in more than one part */
@@ -101,6 +76,8 @@ export class Connection {
   private interim = false;
   private complete = false;
   private reusable = false;
+  /** more came than was asked for */
+  private surplus = false;
   /** closed by the other side */
   private theirs = false;
   /** makes the decoder from the body's first bytes: no body at all is no encoded one */
@@ -116,16 +93,18 @@ export class Connection {
   /** the head has Content-Length twice, and is read anew when it is whole */
   private rereads = false;
 
-  /** @param home  where it waits for its next request; undefined = it serves one */
+  /**
+   * @param socket  connected
+   * @param home    where it waits for its next request
+   */
   constructor(
-    host: string,
-    port: number,
-    private readonly home: Home | undefined,
+    private readonly socket: Socket,
+    private readonly home: Home,
   ) {
     const { parser } = this;
     parser.initialize(HTTPParser.RESPONSE, this, MAX_HEAD_BYTES, LENIENT);
     parser[HTTPParser.kOnMessageBegin] = () => {
-      if (this.complete) this.reusable = false; // a second answer to one request
+      if (this.complete) this.surplus = true; // a second answer to one request
     };
     parser[HTTPParser.kOnHeaders] = (headers: string[]) => {
       if (!this.wanted) this.headers.push(...headers); // else they stand after the body, and nobody asks for them
@@ -136,13 +115,9 @@ export class Connection {
       if (this.interim) this.interim = false;
       else this.complete = true;
     };
-    this.socket = connect({ host, port });
-    this.socket
-      .on("connect", () => {
-        this.connected = true;
-        this.socket.setNoDelay(true);
-        this.socket.setKeepAlive(true, KEEPALIVE_MS);
-      })
+    socket.setNoDelay(true);
+    socket.setKeepAlive(true, KEEPALIVE_MS);
+    socket
       .on("data", (part) => this.onData(part as Buffer))
       .on("end", () => this.onEnd())
       .on("error", (error) => this.onError(error))
@@ -152,6 +127,8 @@ export class Connection {
   /** @param request  head and body, as they are sent */
   send(request: string | Buffer, exchange: Exchange): void {
     this.exchange = exchange;
+    this.jobId = exchange.jobId;
+    this.named = false;
     this.headers = [];
     this.wanted = undefined;
     this.parts = [];
@@ -165,7 +142,7 @@ export class Connection {
 
   /** No request finds it any more. */
   close(): void {
-    this.home?.drop(this, this.theirs);
+    this.home.drop(this, this.theirs);
     this.socket.destroy();
   }
 
@@ -176,8 +153,8 @@ export class Connection {
 
   private onData(part: Buffer): void {
     if (!this.exchange) {
-      this.theirs = true;
-      this.close(); // nobody asked
+      if (!this.socket.destroyed) this.unasked(part);
+      this.close();
       return;
     }
     const before = this.parts.length;
@@ -188,15 +165,15 @@ export class Connection {
       } else if (!this.wanted && !this.rereads && /_CONTENT_LENGTH$/.test(read.code)) {
         const again = this.reread(part);
         if (typeof again !== "number") this.fail(again);
-      } else {
-        this.reusable = false;
-        if (!this.complete) this.fail(read);
-      }
+      } else if (this.complete) this.surplus = true;
+      else if (this.first >= 0 && !this.wanted) this.refuse(new OtherJob("unreadable"));
+      else this.fail(read);
     } catch (error) {
       this.fail(error); // of ours: it must not end the process
     }
     // A million chunks of a byte each would be as many objects.
     if (this.parts.length > before + 8) this.parts.push(Buffer.concat(this.parts.splice(before)));
+    if (this.surplus) this.unasked(part);
     if (this.complete) this.finish();
   }
 
@@ -213,6 +190,11 @@ export class Connection {
     return this.parser.execute(Buffer.from(repaired ?? bytes));
   }
 
+  private unasked(part: Buffer): void {
+    const start = JSON.stringify(part.toString("latin1", 0, 60));
+    this.home.distrust(`sent more than was asked for (after the answer of ${this.jobId ?? "a call"}, in ${start})`);
+  }
+
   /** @param line  version, headers, method, url, status, message, upgrade, keepAlive */
   private onHead(
     ...line: [number, number, string[] | undefined, unknown, unknown, number, unknown, unknown, boolean]
@@ -227,6 +209,7 @@ export class Connection {
     }
     this.reusable = keepAlive && status !== 101;
     const header = (name: string) => headerOf(headers, name);
+    if (!this.belongs(header("x-job-id"), exchange)) return 0;
     this.wanted = exchange.onHead({ status, header });
     const { cap, whole, raw } = this.wanted;
     if (this.early.length > 0) this.early = [];
@@ -247,6 +230,21 @@ export class Connection {
     else if (coding !== null) this.reusable = false;
     else if (whole && Number(length) > cap) this.cut(NOTHING);
     return 0;
+  }
+
+  /** Whether the answer may be that of the request; otherwise nothing of it is read. */
+  private belongs(header: string | null, { jobId, reuse }: Exchange): boolean {
+    this.named = namesJob(header, jobId);
+    this.home.answered(this.named);
+    const isFirst = this.first < 0;
+    if (this.named || jobId === undefined || (header === null && (isFirst || reuse === "vouched"))) return true;
+    this.refuse(new OtherJob(header === null ? "unnamed" : "other", header ?? ""));
+    return false;
+  }
+
+  private refuse(error: OtherJob): void {
+    this.home.refused(error, this.jobId);
+    this.fail(error);
   }
 
   private decoding(first: Uint8Array): Decoder | undefined {
@@ -310,7 +308,9 @@ export class Connection {
     const exchange = this.end();
     if (!exchange) return;
     // A decoder may end before its message. An answer that came before its request was sent whole leaves the rest of it on the way.
-    if (this.home && this.complete && this.reusable && this.socket.writableLength === 0 && !this.socket.destroyed) {
+    const { reuse } = exchange;
+    const allowed = this.reusable && !this.surplus && (reuse === "vouched" || (reuse === "named" && this.named));
+    if (allowed && this.complete && this.socket.writableLength === 0 && !this.socket.destroyed) {
       this.since = performance.now();
       if (this.first < 0) this.first = this.since;
       this.home.keep(this);
@@ -337,11 +337,11 @@ export class Connection {
     this.theirs = true;
     if (this.exchange && this.complete)
       this.close(); // the answer is here, and is being decoded
-    else this.fail(this.connected ? error : Object.assign(error, { unsent: true }));
+    else this.fail(error);
   }
 
   private onClose(): void {
-    this.home?.drop(this, this.theirs);
+    this.home.drop(this, this.theirs);
     if (this.exchange && !this.complete)
       this.onError(Object.assign(new Error("the connection was closed"), { code: "ECONNRESET" }));
   }
@@ -373,16 +373,4 @@ export class Connection {
     if (exchange) exchange.abort.onabort = undefined;
     return exchange;
   }
-}
-
-/** @param headers  name, value, name, value, … as they came */
-function headerOf(headers: string[], name: string): string | null {
-  let found: string | null = null;
-  for (let i = 0; i < headers.length; i += 2) {
-    const each = headers[i] as string;
-    if (each.length !== name.length || each.toLowerCase() !== name) continue;
-    const value = headers[i + 1] as string;
-    if (found !== value) found = found === null ? value : `${found}, ${value}`; // the same twice says it once
-  }
-  return found;
 }

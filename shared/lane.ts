@@ -15,7 +15,6 @@
  */
 import { setImmediate } from "node:timers";
 import { Abort } from "./abort.ts";
-import { joinUrl } from "./base-url.ts";
 import { Bell } from "./bell.ts";
 import { call, type Outcome } from "./call.ts";
 import type { JobError } from "./faults.ts";
@@ -24,16 +23,17 @@ import { Lease } from "./lease.ts";
 import { Parking } from "./parking.ts";
 import { Prefetch } from "./prefetch.ts";
 import type { Operation } from "./services.ts";
-import { callsOnce, MAX_INLINE, type Run, redisNow, type SettleSettings, Settles } from "./settle.ts";
+import { MAX_INLINE, type Run, redisNow, type SettleSettings, Settles } from "./settle.ts";
 import { type Ask, type Consumer, MORE, type Settle, type Taken, type Turned } from "./store/consume.ts";
 import { logText } from "./store/redis.ts";
-import { headersOf } from "./told.ts";
+import { callOf } from "./told.ts";
 
 export type LaneSettings = SettleSettings & {
   slots: number;
   concurrency: number;
   maxResultBytes: number;
   parkLimitMs: number;
+  connectTimeoutMs: number;
   gatewayUrl: string | undefined;
   leaseMs: number;
 };
@@ -91,7 +91,7 @@ export class Lane {
     this.lease = new Lease(settings.leaseMs);
     const extend = ({ job }: Run, ms: number) => consumer.extend(service, job.id, job.token, ms).catch(() => {});
     this.settles = new Settles(consumer.worker, settings, log, extend);
-    this.parking = new Parking(service, consumer.redis, settings.parkLimitMs, log, () => {
+    this.parking = new Parking(service, consumer.redis, settings, log, () => {
       this.hungry = true;
       this.bell.ring();
     });
@@ -120,7 +120,7 @@ export class Lane {
   }
 
   private get taking(): boolean {
-    return !this.quiet && !this.held && !this.parking.parked && !this.stopped && this.unwritten.size === 0;
+    return !this.quiet && !this.held && this.parking.room > 0 && !this.stopped && this.unwritten.size === 0;
   }
 
   /** Works until stop() was called and nothing is in hand. Outlives every outage of Redis. */
@@ -139,7 +139,7 @@ export class Lane {
         if (room || this.done.length > 0 || this.stray) {
           // Answers come several to a tick of the event loop: all of them go with this turn.
           if (this.prefetch.busy > 0) await new Promise((next) => setImmediate(next));
-          await this.turn(this.taking ? this.room : -1);
+          await this.turn(this.taking ? Math.min(this.room, this.running.size + this.parking.room) : -1);
         }
         failures = 0;
       } catch (error) {
@@ -226,28 +226,15 @@ export class Lane {
   private async work(run: Run): Promise<void> {
     const { job } = run;
     const began = performance.now();
+    const tried = this.parking.parked && this.parking.tried(() => run.abort.aborted);
     let settle: Settle;
     try {
       const op = this.ops.get(job.operation);
       if (op?.url) {
         const options = (job.options ? JSON.parse(job.options) : {}) as JobOptions;
         const barred = options.retries === 0 ? await this.barred(run) : undefined;
-        const outcome: Outcome =
-          barred ??
-          (await call({
-            service: op.service,
-            url: joinUrl(op.url, op.path),
-            body: job.payload,
-            headers: headersOf(job, options, this.settings.gatewayUrl, op.headers),
-            timeoutMs: options.timeout ?? op.timeoutMs,
-            abort: run.abort,
-            accepts: op.accepts,
-            maxResultBytes: this.settings.maxResultBytes,
-            retry500: op.retry500,
-            keepError: op.replyWaitMs !== undefined,
-            freshConnection: callsOnce(op, options),
-          }));
-        if (outcome.kind !== "refused" && outcome.kind !== "aborted") this.parking.reached();
+        const outcome: Outcome = barred ?? (await call(callOf(run, op, options, this.settings, this.log)));
+        if (!barred && outcome.kind !== "refused" && outcome.kind !== "aborted") this.parking.reached();
         const made =
           outcome.kind === "refused"
             ? this.refused(run, op, outcome.error)
@@ -262,6 +249,7 @@ export class Lane {
       this.log(`${job.id}: ${error instanceof Error ? error.stack : error}`);
       settle = this.settles.failed(run, { code: "bad_job", message: String(error), retryable: false });
     }
+    tried?.();
     this.over(run, settle);
     this.prefetch.ended(performance.now() - began);
     this.prefetch.fill(this.taking);

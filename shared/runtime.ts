@@ -32,8 +32,9 @@ const deno = bun ? undefined : globals.Deno;
 
 export const RUNTIME = bun ? `bun ${bun.version}` : deno ? `deno ${deno.version.deno}` : `node ${process.version}`;
 
-/** Whether the environment names a proxy for http://, which both runtimes' fetch goes by. */
-export const PROXIED = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"].some((name) => process.env[name]);
+/** Whether the environment names a proxy for such addresses, which both runtimes' fetch goes by. @param protocol  "http:" */
+export const proxied = (protocol: string) =>
+  [`${protocol.slice(0, -1)}_proxy`, "all_proxy"].some((name) => process.env[name] || process.env[name.toUpperCase()]);
 
 /** Part of a file as a body; `end` is exclusive. Bun sends it from the kernel, without reading it. */
 export function fileBody(path: string, start: number, end: number): BodyInit {

@@ -33,6 +33,8 @@ export type Operation = {
   retryTimeout: boolean;
   /** what becomes of a job whose worker died: run again, or fail because it may not run twice */
   onOrphan: "retry" | "fail";
+  /** whether its connections serve further calls though its answers do not name their jobs (pool.ts) */
+  keepAlive: boolean;
   /** life of a finished record; undefined = RESULT_TTL */
   resultTtlMs: number | undefined;
   /** paths in the payload that name files: "clash_sets.*.a.*.file" */
@@ -67,6 +69,7 @@ const DEFAULTS = {
   retry500: false,
   retryTimeout: false,
   onOrphan: "retry",
+  keepAlive: false,
   resultTtlMs: undefined,
   replyWaitMs: undefined,
   files: [] as string[],

@@ -1,6 +1,9 @@
 /** What the microservice is told beside its payload (contract.md §4). */
 import { joinUrl } from "./base-url.ts";
+import type { CallRequest } from "./call.ts";
 import type { JobOptions } from "./jobs.ts";
+import type { Operation } from "./services.ts";
+import { callsOnce, type Run } from "./settle.ts";
 import type { Taken } from "./store/consume.ts";
 
 let said: [ms: number, text: string] = [0, ""];
@@ -33,3 +36,29 @@ export function headersOf(
   for (const name in options.headers) headers[name] ??= options.headers[name] as string;
   return headers;
 }
+
+type CallSettings = { gatewayUrl: string | undefined; maxResultBytes: number; connectTimeoutMs: number };
+
+/** The call of an attempt. */
+export const callOf = (
+  { job, abort }: Run,
+  op: Operation,
+  options: JobOptions,
+  settings: CallSettings,
+  log: CallRequest["log"],
+): CallRequest => ({
+  service: op.service,
+  url: joinUrl(op.url as string, op.path),
+  body: job.payload,
+  headers: headersOf(job, options, settings.gatewayUrl, op.headers),
+  timeoutMs: options.timeout ?? op.timeoutMs,
+  abort,
+  accepts: op.accepts,
+  maxResultBytes: settings.maxResultBytes,
+  retry500: op.retry500,
+  keepError: op.replyWaitMs !== undefined,
+  freshConnection: callsOnce(op, options),
+  keepAlive: op.keepAlive,
+  connectTimeoutMs: settings.connectTimeoutMs,
+  log,
+});

@@ -2,132 +2,109 @@
  * One POST and its answer, as bytes. Two ways to the same end:
  *   sockets  http://, on connections of the process's own (http1.ts): a fetch of Bun costs a thread with eleven system calls and
  *            two wake-ups a call, a connection a write and a read (docs/performance.md)
- *   fetch    the rest: https://, an address with a user, a proxy in the environment
+ *   fetch    the rest: https://, an address with a user, a proxy in the environment. Its pool cannot be read, so that a surplus
+ *            answer would go unseen: each call has a connection of its own, unless the operator vouches for the service
+ *
+ * Both refuse an answer that names another job, and both have a time limit for connecting.
  */
 import { Buffer } from "node:buffer"; // no global in Deno
-import { setImmediate, setTimeout } from "node:timers";
+import { setImmediate } from "node:timers";
 import type { Abort } from "./abort.ts";
 import { decoded } from "./decode.ts";
-import { available, type Body, Connection, type Exchange, type Home, NOTHING } from "./http1.ts";
-import { PROXIED } from "./runtime.ts";
+import { dial } from "./dial.ts";
+import { type Body, type Exchange, NOTHING } from "./exchange.ts";
+import { available, Connection } from "./http1.ts";
+import { namesJob, OtherJob } from "./job-name.ts";
+import { type Pool, poolOf } from "./pool.ts";
+import { proxied } from "./runtime.ts";
 import { VERSION } from "./version.ts";
 
 export type Post = {
   url: string;
   /** JSON text, sent as it is */
   body: string;
+  /** names in lower case */
   headers: Record<string, string>;
   abort: Abort;
   /** a connection of its own, so that a reset never is a stale keep-alive */
   fresh: boolean;
+  /** the operator says that the service sends one answer a request: its connections are used again unseen */
+  vouched: boolean;
+  /** ms for the connection to come about */
+  connectMs: number;
+  log: (line: string) => void;
   onHead: Exchange["onHead"];
 };
 
 /** @throws what the runtime throws, at once or later, told by `code` or words (see call.ts); what Exchange.reject says */
 export function post(request: Post): Promise<Body> {
-  const { host, port, start, pool, plain } = placeOf(request.url);
-  if (!plain) return fetched(request);
-  const text = textOf(start, request);
-  const { abort, onHead, fresh } = request;
+  const origin = originOf(request.url);
+  const { pool } = origin;
+  pool.log = request.log;
+  if (!origin.plain) return fetched(request, origin);
+  const { abort, onHead, fresh, vouched, connectMs, headers } = request;
+  const reuse = fresh || !pool.reuses(vouched) ? "never" : vouched ? "vouched" : "named";
+  const text = textOf(origin.start, request, reuse === "never");
+  const jobId = headers["x-job-id"];
   return new Promise((resolve, reject) => {
     abort.onabort = () => reject(abort.reason);
-    const sent = outbox.push({ host, port, pool: fresh ? undefined : pool, text, abort, onHead, resolve, reject });
+    const sent = sendQueue.push({ origin, connectMs, text, reuse, jobId, abort, onHead, resolve, reject });
     if (sent === 1) setImmediate(sendAll);
   });
 }
 
-/** ms; servers close an idle connection after 2 to 75 s, and what is sent at that moment is lost. */
-const IDLE_MS = 1_000;
-
 /**
- * A service that closes so soon after a connection's first answer, without having said so, closes after each: the next request
- * would often be lost. It gets a connection a call for a while. (One that is restarted closes connections that have served for longer.)
+ * Connects as a call would, and sends nothing.
+ * @param url  of the service
+ * @throws Unreachable; where a proxy makes the calls, what fetch throws
  */
-const SOON_MS = 100;
-const DISTRUST_MS = 600_000;
-
-/** The idle connections to one origin, the one that was used last at the end. */
-class Pool implements Home {
-  private readonly idle: Connection[] = [];
-  /** by performance.now() */
-  private distrustedUntil = 0;
-
-  /** @param now  performance.now() */
-  take(now: number): Connection | undefined {
-    for (;;) {
-      const connection = this.idle.pop();
-      if (!connection) return undefined;
-      if (connection.alive && now - connection.since < IDLE_MS) return connection;
-      connection.close();
-    }
+export async function reach(url: string, limitMs: number): Promise<void> {
+  const origin = originOf(url);
+  if (origin.proxied) {
+    const response = await fetch(`${url}/health`, { signal: AbortSignal.timeout(limitMs), redirect: "manual" });
+    await response.body?.cancel();
+    return;
   }
-
-  keep(connection: Connection): void {
-    if (connection.since < this.distrustedUntil) {
-      connection.close();
-      return;
-    }
-    this.idle.push(connection);
-    lookLater();
-  }
-
-  drop(connection: Connection, theirs: boolean): void {
-    const at = this.idle.indexOf(connection);
-    if (at >= 0) this.idle.splice(at, 1);
-    const now = performance.now();
-    if (theirs && now - connection.first < SOON_MS) this.distrustedUntil = now + DISTRUST_MS;
-  }
-
-  /** @returns how many are left */
-  closeOld(): number {
-    const old = performance.now() - IDLE_MS;
-    while (this.idle[0] && this.idle[0].since < old) this.idle.shift()?.close();
-    return this.idle.length;
-  }
+  await connectable(origin, limitMs);
 }
 
-const pools = new Map<string, Pool>();
-let looking = false;
-
-/** Closes what is idle for too long, while anything is idle. */
-function lookLater(): void {
-  if (looking) return;
-  looking = true;
-  setTimeout(() => {
-    looking = false;
-    for (const pool of pools.values()) if (pool.closeOld() > 0) lookLater();
-  }, IDLE_MS).unref();
-}
-
-type Place = { host: string; port: number; start: string; pool: Pool; plain: boolean };
+type Origin = {
+  host: string;
+  port: number;
+  /** of a request: its line and the headers that never change */
+  start: string;
+  pool: Pool;
+  /** by sockets, else by fetch */
+  plain: boolean;
+  proxied: boolean;
+};
 /** By URL, of which a deployment has a few. */
-const places = new Map<string, Place>();
-const MAX_PLACES = 1_000;
+const origins = new Map<string, Origin>();
+const MAX_ORIGINS = 1_000;
 
 /** @throws TypeError when it is no URL */
-function placeOf(url: string): Place {
-  const known = places.get(url);
+function originOf(url: string): Origin {
+  const known = origins.get(url);
   if (known) return known;
-  if (places.size === MAX_PLACES) places.clear();
+  if (origins.size === MAX_ORIGINS) origins.clear();
   const { protocol, origin, host, hostname, port, pathname, search, username, password } = new URL(url);
-  const pool = pools.get(origin) ?? new Pool();
-  pools.set(origin, pool);
-  const place = {
+  const made = {
     host: hostname.replace(/^\[|\]$/g, ""),
-    port: Number(port || 80),
+    port: Number(port || (protocol === "https:" ? 443 : 80)),
     start: `POST ${pathname}${search} HTTP/1.1\r\nhost: ${host}\r\nuser-agent: longhaul/${VERSION}\r\naccept-encoding: identity\r\n`,
-    pool,
-    plain: available && !PROXIED && protocol === "http:" && !username && !password,
+    pool: poolOf(origin),
+    plain: available && !proxied(protocol) && protocol === "http:" && !username && !password,
+    proxied: proxied(protocol),
   };
-  places.set(url, place);
-  return place;
+  origins.set(url, made);
+  return made;
 }
 
 const ASCII = /^[\t\x20-\x7e]*$/;
 const LATIN1 = /^[\t\x20-\x7e\x80-\xff]*$/;
 
 /** The request as it is sent. @throws TypeError with code ERR_INVALID_CHAR */
-function textOf(start: string, { body, headers, fresh }: Post): string | Buffer {
+function textOf(start: string, { body, headers }: Post, close: boolean): string | Buffer {
   let head = start;
   let ascii = true;
   for (const name in headers) {
@@ -139,29 +116,43 @@ function textOf(start: string, { body, headers, fresh }: Post): string | Buffer 
     }
     head += `${name}: ${value}\r\n`;
   }
-  if (fresh) head += "connection: close\r\n";
+  if (close) head += "connection: close\r\n";
   head += `content-length: ${Buffer.byteLength(body)}\r\n\r\n`;
   return ascii ? head + body : Buffer.concat([Buffer.from(head, "latin1"), Buffer.from(body)]);
 }
 
-type Letter = Exchange & { host: string; port: number; pool: Pool | undefined; text: string | Buffer };
+type PendingRequest = Exchange & { origin: Origin; connectMs: number; text: string | Buffer };
 /**
  * Goes out at the end of the event loop's tick: a service that is woken for one request finds the others of the tick, instead
  * of being woken for each, and a connection that was closed in the same tick is not taken.
  */
-const outbox: Letter[] = [];
+const sendQueue: PendingRequest[] = [];
 
 function sendAll(): void {
   const now = performance.now();
-  for (const letter of outbox.splice(0)) {
-    if (letter.abort.aborted) continue;
-    const { host, port, pool, text } = letter;
+  for (const request of sendQueue.splice(0)) {
+    if (request.abort.aborted) continue;
+    const { origin, jobId, reuse, text } = request;
     try {
-      (pool?.take(now) ?? new Connection(host, port, pool)).send(text, letter);
+      const idle = reuse === "never" ? undefined : origin.pool.take(now, jobId, reuse === "vouched");
+      if (idle) idle.send(text, request);
+      else connectAndSend(request);
     } catch (error) {
-      letter.reject(error); // the others must go out
+      request.reject(error); // the others must go out
     }
   }
+}
+
+function connectAndSend(request: PendingRequest): void {
+  const { origin, abort, text, connectMs } = request;
+  const giveUp = dial(origin.host, origin.port, connectMs, (error, socket) => {
+    if (socket) new Connection(socket, origin.pool).send(text, request);
+    else request.reject(error);
+  });
+  abort.onabort = () => {
+    giveUp();
+    request.reject(abort.reason);
+  };
 }
 
 /**
@@ -177,20 +168,47 @@ const bun: Runtime = { timeout: false, decompress: false };
 const pooled: Runtime = deno ? { client: deno.createHttpClient({ poolMaxIdlePerHost: 0 }) } : bun;
 const fresh: Runtime = deno ? pooled : { ...bun, keepalive: false };
 
+/**
+ * Bun's fetch has no limit for connecting, so that a call to a host that drops packets would end as a call that took too long.
+ * It is made only when a connection of ours came about just before.
+ */
+function connectable({ host, port }: Origin, limitMs: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const giveUp = dial(host, port, limitMs, (error, socket) => {
+      socket?.on("error", () => {}).destroy();
+      if (error) reject(error);
+      else resolve();
+    });
+    signal?.addEventListener("abort", () => {
+      giveUp();
+      reject(signal.reason);
+    });
+  });
+}
+
 /** Plain fetch, not ofetch: 24 µs a call against 30–33, and ofetch turns a truncated or empty answer into a success. */
-async function fetched(request: Post): Promise<Body> {
-  const { abort } = request;
+async function fetched(request: Post, origin: Origin): Promise<Body> {
+  const { abort, vouched } = request;
   const controller = new AbortController();
   abort.onabort = () => controller.abort(abort.reason);
+  const sent = new Headers(request.headers); // throws before anything is tried
+  if (!origin.proxied) await connectable(origin, request.connectMs, controller.signal);
   const response = await fetch(request.url, {
     method: "POST", // never PUT or GET: Bun sends those again on a socket that closed
     body: request.body,
-    headers: request.headers,
+    headers: sent,
     redirect: "manual",
     signal: controller.signal,
-    ...(request.fresh ? fresh : pooled),
+    ...(request.fresh || !vouched ? fresh : pooled),
   });
   const { headers } = response;
+  const named = headers.get("x-job-id");
+  const jobId = request.headers["x-job-id"];
+  if (named !== null && jobId !== undefined && !namesJob(named, jobId)) {
+    const error = new OtherJob("other", named);
+    origin.pool.refused(error, jobId);
+    throw error;
+  }
   const wanted = request.onHead({ status: response.status, header: (name) => headers.get(name) });
   const { cap, whole } = wanted;
   // the length says nothing of a body that is decoded or chunked

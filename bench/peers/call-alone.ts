@@ -27,6 +27,9 @@ const make = async () => {
     maxResultBytes: 1e9,
     retry500: false,
     freshConnection: false,
+    keepAlive: false,
+    connectTimeoutMs: 10_000,
+    log: console.log,
   });
   if (outcome.kind !== "finished") throw new Error(`the call came to ${outcome.kind}`);
 };

@@ -1,9 +1,10 @@
 /**
  * The microservice of every contender: answers at once, or after DELAY ms. PORT.
+ * It sends X-Job-Id back as Longhaul asks of a service, but not on the path /unnamed.
  * On bare sockets, so that it takes as little as may be of the cores that the contenders need.
  */
 const answer = '{"success":true,"message":"done","output_path":"/output/x.glb"}';
-const bytes = `HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: ${answer.length}\r\n\r\n${answer}`;
+const start = `HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: ${answer.length}\r\n`;
 const delay = Number(process.env.DELAY ?? 0);
 
 Bun.listen<{ text: string }>({
@@ -18,8 +19,11 @@ Bun.listen<{ text: string }>({
       for (;;) {
         const head = text.indexOf("\r\n\r\n");
         if (head < 0) break;
-        const length = Number(/\r\ncontent-length: *(\d+)/i.exec(text.slice(0, head + 2))?.[1] ?? 0);
+        const lines = text.slice(0, head + 2);
+        const length = Number(/\r\ncontent-length: *(\d+)/i.exec(lines)?.[1] ?? 0);
         if (text.length < head + 4 + length) break;
+        const named = lines.startsWith("POST /unnamed ") ? undefined : /\r\n(x-job-id: *[^\r]+)/i.exec(lines)?.[1];
+        const bytes = `${start}${named ? `${named}\r\n` : ""}\r\n${answer}`;
         text = text.slice(head + 4 + length);
         if (delay > 0) setTimeout(() => socket.write(bytes), delay);
         else socket.write(bytes);

@@ -5,9 +5,17 @@ import * as z from "zod";
 import { Fault, messageOf } from "./fault.ts";
 import { keepWarm, type Progress, stopAll } from "./work.ts";
 
-/** A Hono app with GET /health, and errors as `{"detail": "one readable sentence"}`. */
+/**
+ * A Hono app with GET /health, and errors as `{"detail": "one readable sentence"}`. Every answer names its job, as the queue asks:
+ * so it can tell whose it is, and use the connection again.
+ */
 export function service(): Hono {
   const app = new Hono();
+  app.use(async (c, next) => {
+    await next();
+    const job = c.req.header("x-job-id");
+    if (job !== undefined) c.header("X-Job-Id", job);
+  });
   app.get("/health", (c) => c.json({ status: "healthy" }));
   app.notFound((c) => c.json({ detail: `No such route: ${c.req.method} ${c.req.path}` }, 404));
   app.onError((error, c) => {

@@ -128,3 +128,16 @@ describe("paths", () => {
     expect(await Bun.file(box.output("json/a/b/c.json")).exists()).toBe(true);
   });
 });
+
+test("every answer names its job, a refusal and an unknown route too; without X-Job-Id none is named", async () => {
+  const answer = (path: string, headers: Record<string, string>) =>
+    convert.request(path, { method: "POST", headers: { "content-type": "application/json", ...headers }, body: "{}" });
+  for (const [path, status] of [
+    ["/ifcconvert", 422],
+    ["/nowhere", 404],
+  ] as const) {
+    const named = await answer(path, { "x-job-id": "ifcconvert_1" });
+    expect([named.status, named.headers.get("x-job-id")]).toEqual([status, "ifcconvert_1"]);
+    expect((await answer(path, {})).headers.get("x-job-id")).toBeNull();
+  }
+});

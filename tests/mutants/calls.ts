@@ -5,11 +5,90 @@ const sockets = (name: string) => by("call-sockets", name);
 
 const odd = (name: string) => by("call-odd", name);
 
+const surplus = (name: string) => by("call-surplus", name);
+
 export const CALL_MUTANTS: Mutant[] = [
+  {
+    name: "call: a connection serves another call although its answer named no job",
+    file: "shared/http1.ts",
+    from: '(reuse === "named" && this.named)',
+    to: 'reuse === "named"',
+    ...surplus("a connection a call"),
+  },
+  {
+    name: "call: an answer that names another job is kept as the result",
+    file: "shared/http1.ts",
+    from: "if (this.named || jobId === undefined ||",
+    to: "if (this.named || header !== null || jobId === undefined ||",
+    ...surplus("one surplus answer"),
+  },
+  {
+    name: "call: an answer that names another job is kept as the result, by fetch",
+    file: "shared/transport.ts",
+    from: "if (named !== null && jobId !== undefined && !namesJob(named, jobId)) {",
+    to: "if (false) {",
+    ...surplus("an answer that names another job"),
+  },
+  {
+    name: "call: an answer without a name is kept from a connection whose answers had one",
+    file: "shared/http1.ts",
+    from: '(header === null && (isFirst || reuse === "vouched"))',
+    to: "header === null",
+    ...surplus("an answer without X-Job-Id is refused"),
+  },
+  {
+    name: "call: what cannot be read on a used connection fails the next job for good",
+    file: "shared/http1.ts",
+    from: "else if (this.first >= 0 && !this.wanted)",
+    to: "else if (false)",
+    ...surplus("that is not HTTP"),
+  },
+  {
+    name: "call: bytes that nobody asked for do not end reuse with their origin",
+    file: "shared/pool.ts",
+    from: "    this.distrustedUntil = now + DISTRUST_MS;\n    if (now >= this.loggedUntil) {",
+    to: "    if (now >= this.loggedUntil) {",
+    ...surplus("bytes that nobody asked for"),
+  },
+  {
+    name: "call: fetch keeps its pool for a service that nobody vouches for",
+    file: "shared/transport.ts",
+    from: "...(request.fresh || !vouched ? fresh : pooled)",
+    to: "...(request.fresh ? fresh : pooled)",
+    ...surplus("a connection a call"),
+  },
+  {
+    name: "call: a second attempt follows its first on one connection",
+    file: "shared/pool.ts",
+    from: "(connection.named && connection.jobId !== jobId)",
+    to: "connection.named",
+    ...surplus("a further attempt"),
+  },
+  {
+    name: "call: a host that drops what is sent to it is a call that took too long",
+    file: "shared/dial.ts",
+    from: "    limitMs,\n  );",
+    to: "    2 ** 31 - 1,\n  );",
+    ...by("call-connect", "drops what is sent to it"),
+  },
+  {
+    name: "call: only a name's first address is tried",
+    file: "shared/dial.ts",
+    from: "      if (left.length > 0) tryNext();\n      else if",
+    to: "      if",
+    ...by("call-connect", "tries every address"),
+  },
+  {
+    name: "call: a busy connection is never replaced",
+    file: "shared/pool.ts",
+    from: " || connection.since > connection.retiredAt",
+    to: "",
+    ...by("call-connect", "replaced after some 30 s"),
+  },
   {
     name: "call: a connection on which a second answer began serves another call",
     file: "shared/http1.ts",
-    from: "if (this.complete) this.reusable = false; // a second answer to one request",
+    from: "if (this.complete) this.surplus = true; // a second answer to one request",
     to: "",
     ...sockets("more came than was asked for"),
   },
@@ -23,7 +102,7 @@ export const CALL_MUTANTS: Mutant[] = [
   {
     name: "call: what comes on an idle connection is kept for the next call",
     file: "shared/http1.ts",
-    from: "      this.close(); // nobody asked\n      return;\n",
+    from: "      if (!this.socket.destroyed) this.unasked(part);\n      this.close();\n      return;\n",
     to: "      this.parser.execute(part);\n      return;\n",
     ...sockets("more came than was asked for"),
   },
@@ -43,7 +122,7 @@ export const CALL_MUTANTS: Mutant[] = [
   },
   {
     name: "call: an idle connection is never closed",
-    file: "shared/transport.ts",
+    file: "shared/pool.ts",
     from: "    this.idle.push(connection);\n    lookLater();\n",
     to: "    this.idle.push(connection);\n",
     ...sockets("idle for a second"),
@@ -51,7 +130,7 @@ export const CALL_MUTANTS: Mutant[] = [
   {
     name: "call: one that was taken back is sent all the same",
     file: "shared/transport.ts",
-    from: "    if (letter.abort.aborted) continue;\n",
+    from: "    if (request.abort.aborted) continue;\n",
     to: "",
     ...sockets("taken back"),
   },
@@ -65,22 +144,22 @@ export const CALL_MUTANTS: Mutant[] = [
   {
     name: "call: the kernel does not ask whether a silent service lives",
     file: "shared/http1.ts",
-    from: "        this.socket.setKeepAlive(true, KEEPALIVE_MS);\n",
+    from: "    socket.setKeepAlive(true, KEEPALIVE_MS);\n",
     to: "",
     ...sockets("asked by the kernel"),
   },
   {
     name: "call: a connection that never came about is told as one that broke",
-    file: "shared/http1.ts",
-    from: "Object.assign(error, { unsent: true })",
-    to: "Object.assign(error, { code: 'ECONNRESET' })",
-    ...by("call-failures", "a closed port"),
+    file: "shared/call.ts",
+    from: "(error as { unsent?: true }).unsent === true ||",
+    to: "",
+    ...by("call-connect", "drops what is sent to it"),
   },
   {
     name: "call: a connection serves another call once its decoder has ended, though its answer has not",
     file: "shared/http1.ts",
-    from: "this.home && this.complete && this.reusable",
-    to: "this.home && this.reusable",
+    from: "if (allowed && this.complete &&",
+    to: "if (allowed &&",
     ...odd("before its message has ended"),
   },
   {
@@ -106,15 +185,15 @@ export const CALL_MUTANTS: Mutant[] = [
   },
   {
     name: "call: a service that closes after each answer is given connections that are about to close",
-    file: "shared/transport.ts",
-    from: "if (theirs && now - connection.first < SOON_MS)",
+    file: "shared/pool.ts",
+    from: "if (byPeer && now - connection.first < SOON_MS)",
     to: "if (false)",
     ...sockets("hardly used again"),
   },
   {
     name: "call: a message with a length beside chunks leaves its connection to another call",
     file: "shared/http1.ts",
-    from: 'else if (header("transfer-encoding") !== null) this.reusable = false;',
+    from: "else if (coding !== null) this.reusable = false;",
     to: "else if (false) this.reusable = false;",
     ...odd("a length beside chunks"),
   },

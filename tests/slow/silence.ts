@@ -21,6 +21,9 @@ async function silentCall(runtime: string, url: string): Promise<boolean> {
     maxResultBytes: 1_000,
     retry500: false,
     freshConnection: false,
+    keepAlive: false,
+    connectTimeoutMs: 10_000,
+    log: console.log,
   });
   console.log(runtime, JSON.stringify(outcome));
   return outcome.kind === "finished" && outcome.result === '{"slept":true}';

@@ -54,7 +54,14 @@ export class Lanes {
     });
     const settings: LaneSettings = {
       ...{ slots: 2, concurrency: 0, resultTtlMs: DAY, failureTtlMs: DAY, resultInlineBytes: 1_000 },
-      ...{ maxResultBytes: 1e6, resultsDir: "/nowhere", parkLimitMs: DAY, gatewayUrl: undefined, leaseMs: 30_000 },
+      ...{
+        maxResultBytes: 1e6,
+        resultsDir: "/nowhere",
+        parkLimitMs: DAY,
+        connectTimeoutMs: 10_000,
+        gatewayUrl: undefined,
+        leaseMs: 30_000,
+      },
       resultWriteRetryMs: 60_000,
       ...more,
     };

@@ -1,0 +1,66 @@
+/** A lane whose service refuses connections, over a real Redis: when it parks, what it tries, and when it counts as back. */
+import { expect, test } from "bun:test";
+import { TLS } from "./fixtures/tls.ts";
+import { type Lanes, laneStage, type Stage } from "./support/lane.ts";
+import { freePort } from "./support/redis.ts";
+import { startService } from "./support/service.ts";
+import { until } from "./support/stack.ts";
+import { KEYS } from "./support/store.ts";
+
+let { s, lanes } = {} as Stage;
+laneStage((stage) => {
+  ({ s, lanes } = stage);
+});
+const start = (url: string, more: Parameters<Lanes["start"]>[1] = {}) => lanes.start("w1", more, undefined, { url });
+const count = (lines: string[], word: string) => lines.filter((line) => line.includes(word)).length;
+const parkedSince = async () => Number(await s.redis.client.hget(KEYS.counts, "parked"));
+
+test("a service that takes connections and refuses each call parks once, until PARK_LIMIT fails its jobs", async () => {
+  const untrusted = Bun.serve({ port: 0, hostname: "127.0.0.1", tls: TLS, fetch: () => Response.json({}) });
+  const { lane, lines } = start(`https://127.0.0.1:${untrusted.port}`, { parkLimitMs: 6_000 });
+  const ids = await Promise.all([1, 2, 3].map(() => s.submit()));
+  await until(async () => lane.parking.parked !== undefined);
+  const since = await parkedSince();
+  await until(async () => (lane.parking.parked?.probes ?? 0) >= 3, 20_000);
+  expect([await parkedSince(), await s.state(ids[0]!)]).toEqual([since, "queued"]);
+  for (const id of ids) await until(async () => (await s.state(id)) === "failed", 30_000);
+  expect((await s.inspector.record(ids[0]!))?.error?.code).toBe("service_unreachable");
+  expect([count(lines, "parked"), count(lines, "resumes")]).toEqual([1, 0]);
+  await untrusted.stop(true);
+}, 60_000);
+
+test("a service that comes back: one job tries it, then all run; parked once, resumed once, no attempt spent", async () => {
+  const port = await freePort();
+  const { lane, lines } = start(`http://127.0.0.1:${port}`);
+  const ids = await Promise.all(Array.from({ length: 20 }, () => s.submit()));
+  await until(async () => lane.parking.parked !== undefined);
+  await Bun.sleep(1_500);
+  const service = await startService(port);
+  for (const id of ids) await until(async () => (await s.state(id)) === "finished", 30_000);
+  expect([count(lines, "parked"), count(lines, "resumes"), await parkedSince()]).toEqual([1, 1, 0]);
+  const records = await Promise.all(ids.map((id) => s.inspector.record(id)));
+  expect(records.map((record) => [record?.attempt, record?.redeliveries])).toEqual(ids.map(() => [1, 0]));
+  await service.stop();
+}, 60_000);
+
+test("a call of hours ends the parking as soon as it can no longer be refused", async () => {
+  const port = await freePort();
+  const { lane, lines } = start(`http://127.0.0.1:${port}`, { connectTimeoutMs: 500 });
+  const id = await s.submit({ payload: '{"sleep":20000}' });
+  await until(async () => lane.parking.parked !== undefined);
+  const service = await startService(port);
+  await until(async () => count(lines, "resumes") === 1, 15_000);
+  expect(await s.state(id)).toBe("started");
+  await service.stop();
+}, 60_000);
+
+test("a lane without a job to try is back when its service can be connected to twice", async () => {
+  const port = await freePort();
+  const { lane, lines } = start(`http://127.0.0.1:${port}`);
+  await s.submit();
+  await until(async () => lane.parking.parked !== undefined);
+  lane.held = true; // as an empty queue: nothing is taken
+  const service = await startService(port);
+  await until(async () => count(lines, "resumes") === 1, 30_000);
+  await service.stop();
+}, 60_000);
