@@ -5,7 +5,7 @@ import { baseOf } from "./base-path.ts";
 import { Fault } from "./faults.ts";
 import { type JobId, serviceOf } from "./jobs.ts";
 import { serviceAnswer } from "./service-answer.ts";
-import { againOf, againS, forecast, statusText } from "./show.ts";
+import { againOf, againS, forecast, statusText, statusWord } from "./show.ts";
 import { etaS, type Snapshot } from "./snapshot.ts";
 import { noJob } from "./store/inspect.ts";
 import type { NewJob } from "./store/produce.ts";
@@ -43,26 +43,43 @@ function etaOfLast({ snapshots }: Gateway, { id, operation }: NewJob): number {
 /**
  * Submits a checked job.
  * @param replyWaitMs  of an operation that replies with its result: how long it waits for the end when the request says nothing of waiting
+ * @param waits  whether the client's wait is still to come
  * @throws Fault, see Producer.submit
  */
-export async function accept(gateway: Gateway, request: Request, job: NewJob, replyWaitMs?: number): Promise<Response> {
+export async function accept(
+  gateway: Gateway,
+  request: Request,
+  job: NewJob,
+  replyWaitMs?: number,
+  waits = true,
+): Promise<Response> {
   refuseWhenFull(gateway);
   const { id, replayed } = await gateway.producer.submit(job);
   const headers: Record<string, string> = { location: `/jobs/${id}` };
   if (replayed) headers["idempotent-replayed"] = "true";
   // A fault of the wait ends no submit that was accepted: whoever cannot wait polls.
-  const wait = gateway.hold?.(request, id, gateway.inspector.ended(id), replyWaitMs);
+  const wait = waits ? gateway.hold?.(request, id, gateway.inspector.ended(id), replyWaitMs) : undefined;
   const held = wait && (await wait.catch(() => undefined));
   Object.assign(headers, held?.headers);
-  if (held?.ended && replyWaitMs !== undefined)
-    return serviceAnswer(gateway, id, new URL(request.url).pathname, headers);
-  if (held?.ended) return showStatus(gateway, request, id, headers);
+  if (held?.ended) {
+    try {
+      if (replyWaitMs !== undefined) return await serviceAnswer(gateway, id, new URL(request.url).pathname, headers);
+      return await showStatus(gateway, request, id, headers);
+    } catch (error) {
+      if (!(error instanceof Fault) || error.code !== "unknown_job") throw error;
+      // Erased while we waited. The key of an earlier job stands for nothing then, and starts this one.
+      if (replayed) return accept(gateway, request, job, replyWaitMs, false);
+    }
+  }
   // The one that an Idempotency-Key stands for may be due before this one would be.
   const dueMs = job.delayMs ?? (job.due === undefined ? 0 : job.due - gateway.snapshots.now());
   const waitS = dueMs > 0 && !replayed ? againS(null, dueMs) : etaOfLast(gateway, job);
   headers["retry-after"] = String(waitS);
   // an id has nothing that JSON escapes
-  return jsonText(`{"job_id":"${id}","status":"${dueMs > 0 ? "scheduled" : "queued"}"}`, 202, headers);
+  // A new job is as it was sent; another may have gone on since, and so may one that was waited for.
+  const seen = wait || replayed ? await gateway.inspector.glance(id).catch(() => undefined) : undefined;
+  const state = seen ? statusWord(seen.state) : dueMs > 0 ? "scheduled" : "queued";
+  return jsonText(`{"job_id":"${id}","status":"${state}"}`, 202, headers);
 }
 
 /** The status in its old shape. @throws Fault unknown_job */

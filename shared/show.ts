@@ -1,6 +1,6 @@
 /** How a job is shown: the old status, and the full record. */
 import type { JobError } from "./faults.ts";
-import { isTerminal, type JobRecord, serviceOf } from "./jobs.ts";
+import { isTerminal, type JobRecord, type State, serviceOf } from "./jobs.ts";
 import { etaS, type Snapshot } from "./snapshot.ts";
 import type { Status } from "./store/inspect.ts";
 
@@ -59,13 +59,15 @@ export const againOf = (gateway: Estimates, job: Judged & Pick<Status, "due">): 
     ? undefined
     : againS(estimate(gateway, job).eta_s, job.due === undefined ? undefined : job.due - gateway.snapshots.now());
 
+/** A state as old clients read it: they stop only on finished and failed, so canceled must read failed here. */
+export const statusWord = (state: State): State => (state === "canceled" ? "failed" : state);
+
 /**
  * The status as old clients read it: always job_id, status, result, error; further keys beside them.
  * The result's text goes in as it was stored: parsing it would lose digits and key order.
  */
 export function statusText(status: Status, estimate: Forecast, base = ""): string {
   const { id } = status;
-  const canceled = status.state === "canceled";
   const rest = {
     progress: status.state === "finished" ? 1 : (status.progress ?? null),
     message: status.message ?? null,
@@ -77,10 +79,8 @@ export function statusText(status: Status, estimate: Forecast, base = ""): strin
     ended_at: iso(status.ended),
     ...(status.due !== undefined ? { due_at: iso(status.due) } : {}),
   };
-  // Old clients stop only on finished and failed: canceled must read failed here.
-  const word = canceled ? "failed" : status.state;
   const error = errorText(status);
-  const head = `{"job_id":${JSON.stringify(id)},"status":"${word}","result":`;
+  const head = `{"job_id":${JSON.stringify(id)},"status":"${statusWord(status.state)}","result":`;
   return `${head}${resultText(status, base)},"error":${JSON.stringify(error)},${JSON.stringify(rest).slice(1)}`;
 }
 

@@ -8,11 +8,11 @@
 -- ARGV[4] idemTtl  int   ms that it is remembered
 --
 -- reply "ok"       queued, now or by an earlier sending
---       "again"    the Idempotency-Key has queued it before, whatever became of it since; nothing written
+--       "again"    the Idempotency-Key has queued it before, and its record is still there; nothing written
 --       "changed"  the record has moved since; nothing written, look again
 --       "state"    neither failed nor canceled; nothing written
 --       "gone"     no such record; nothing written
-if idem ~= '' and call('EXISTS', K.idem .. idem) == 1 then return 'again' end
+if idem ~= '' and call('EXISTS', K.idem .. idem) == 1 and call('EXISTS', K.job .. id) == 1 then return 'again' end
 local reply = requeue(id, rev)
 if idem ~= '' and reply == 'ok' then call('SET', K.idem .. idem, id, 'PX', idemTtl) end
 return reply

@@ -13,6 +13,7 @@
 -- reply 0 = all are "ok": accepted, now or by an earlier sending of the same id; else flat: place, word, of those that are not
 --   "=<id>"      the Idempotency-Key stands for that job; nothing written
 --   "conflict"   the Idempotency-Key stands for another body; nothing written
+--                A key whose job was erased, or has expired, stands for nothing: it starts this one.
 --   "full"       maxQueued reached; nothing written
 --
 -- I1, I7: record and list entry come in one step, guarded by the record's existence. I9: the key is written with it.
@@ -48,9 +49,9 @@ while at < last do
     local id = ARGV[place]
     jobs = jobs + 1
     local known = more.idem and call('GET', K.idem .. more.idem)
-    if known and string.sub(known, 1, #id) ~= id then
-      local cut = string.find(known, ' ', 1, true)
-      local word = string.sub(known, cut + 1) == more.body and '=' .. string.sub(known, 1, cut - 1) or 'conflict'
+    local other, body = string.match(known or '', '^(%S+) (.*)$')
+    if other and other ~= id and call('EXISTS', record .. other) == 1 then
+      local word = body == more.body and '=' .. other or 'conflict'
       odd[#odd + 1], odd[#odd + 2] = jobs, word
     elseif repeated and call('EXISTS', records[jobs]) == 1 then
       -- it is here: nothing to write

@@ -14,7 +14,16 @@ import { Fault } from "../faults.ts";
 import { type BatchId, type JobId, newBatchId, type ServiceName, serviceOf } from "../jobs.ts";
 import { batchKey, batchNameKey, type Key, keysOf, root } from "../keys.ts";
 import { type Connection, script } from "../script.ts";
-import { ANSWER_MS, BATCH_BYTES, BATCH_JOBS, groupsOf, isRefusal, type NewJob, neverSent } from "./produce.ts";
+import {
+  ANSWER_MS,
+  BATCH_BYTES,
+  BATCH_JOBS,
+  groupsOf,
+  isRefusal,
+  type NewJob,
+  neverSent,
+  whatNext,
+} from "./produce.ts";
 import { asFault, within } from "./redis.ts";
 
 type BatchState = "preparing" | "committed" | "aborted";
@@ -96,7 +105,7 @@ export class Batches {
       await this.giveUp(id, byService(ids)).catch(() => {});
       throw asFault(error, { accepted: "no" });
     }
-    await this.commit(id);
+    await this.commit(id, name !== undefined);
     // Accepted: whatever fails from here on is done by the clocks.
     await Promise.all([...byService(ids).keys()].map((service) => this.release(service, id))).catch(() => {});
     return { id, ids, replayed: false };
@@ -124,17 +133,18 @@ export class Batches {
         nameScript(this.redis, batchNameKey(name.key), { batch: id, body: name.body, ttl: idempotencyTtlMs, instead }),
       );
       if (reply === "ok") return undefined;
-      if (reply === "conflict") {
+      const other = reply.slice(1) as BatchId;
+      // One that was never accepted may be replaced; but it must be given up first, so that it never will be.
+      const state = await this.end(other, "aborted", batchTimeoutMs);
+      const stands = state === "preparing" || (state === "committed" && !(await this.gone(other)));
+      if (stands && reply.startsWith("!")) {
         throw new Fault(
           "idempotency_mismatch",
           "This Idempotency-Key was used with another body. Use a new key for a new batch.",
         );
       }
-      const other = reply.slice(1) as BatchId;
-      // One that was never accepted may be replaced; but it must be given up first, so that it never will be.
-      const state = await this.end(other, "aborted", batchTimeoutMs);
-      if (state === "committed") return other;
-      if (state === "preparing" || other === instead) {
+      if (stands && state === "committed") return other;
+      if (stands || other === instead) {
         throw new Fault(
           "in_progress",
           "The first request with this Idempotency-Key is being worked on; send it again.",
@@ -180,7 +190,7 @@ export class Batches {
     return this.ask(endScript(this.redis, rootOf(id), { state, age: ageMs }));
   }
 
-  private async commit(id: BatchId): Promise<void> {
+  private async commit(id: BatchId, keyed: boolean): Promise<void> {
     let state: BatchState | "gone";
     try {
       state = await within(ANSWER_MS, endScript(this.redis, rootOf(id), { state: "committed", age: 0 }));
@@ -188,7 +198,7 @@ export class Batches {
       if (isRefusal(error) || neverSent(error)) throw asFault(error, { accepted: "no" });
       throw new Fault(
         "redis_unreachable",
-        `Redis did not answer in time. Whether the batch was accepted is unknown: look up ${id}, or send the request again with an Idempotency-Key.`,
+        `Redis did not answer in time. Whether the batch was accepted is unknown: ${whatNext(`/batches/${id}`, keyed)}`,
         { retryAfterS: 2, members: { batch_id: id, accepted: "unknown" } },
       );
     }
@@ -229,6 +239,18 @@ export class Batches {
   async note(service: ServiceName, id: BatchId): Promise<void> {
     const left = await this.redis.hget(keysOf(service).batch(id), "left");
     if (left !== null) await noteScript(this.redis, rootOf(id), { service, ended: left === "0" ? 1 : 0 });
+  }
+
+  /** Whether every member of an accepted batch was erased, or has expired: then its key stands for nothing. */
+  private async gone(id: BatchId): Promise<boolean> {
+    for (const [service, ids] of byService(await this.ids(id))) {
+      const { job } = keysOf(service);
+      for (let i = 0; i < ids.length; i += BATCH_JOBS) {
+        const keys = ids.slice(i, i + BATCH_JOBS).map((one) => job(one));
+        if ((await this.ask(this.redis.exists(...keys))) > 0) return false;
+      }
+    }
+    return true;
   }
 
   private async ids(id: BatchId): Promise<JobId[]> {

@@ -58,6 +58,12 @@ export const ANSWER_MS = 1_500;
 export const BATCH_JOBS = 256;
 export const BATCH_BYTES = 1_048_576;
 
+/** What a client does that cannot know whether its request was accepted. @param keyed  whether it sent an Idempotency-Key */
+export const whatNext = (path: string, keyed: boolean): string =>
+  keyed
+    ? `send the request again with the same Idempotency-Key, or look up GET ${path}.`
+    : `look up GET ${path} before you send it again, as it had no Idempotency-Key and would run twice. 404 means that it was not accepted.`;
+
 type Waiting = {
   job: NewJob;
   /** performance.now() when it came */
@@ -94,7 +100,7 @@ export class Producer {
     if (!sent || isRefusal(error)) return asFault(error, { accepted: "no" });
     return new Fault(
       "redis_unreachable",
-      `Redis did not answer in time. Whether the job was accepted is unknown: look up ${job.id}, or send the request again with an Idempotency-Key.`,
+      `Redis did not answer in time. Whether the job was accepted is unknown: ${whatNext(`/jobs/${job.id}`, job.idempotency !== undefined)}`,
       { retryAfterS: 2, members: { job_id: job.id, accepted: "unknown" } },
     );
   }

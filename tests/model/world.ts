@@ -114,6 +114,7 @@ export class World {
   forget(id: JobId): void {
     this.checker.forget(id);
     this.seen.delete(id);
+    for (const [key, job] of this.keys) if (job === id) this.keys.delete(key); // its key starts a new job
     for (const list of [this.ids]) {
       const at = list.indexOf(id);
       if (at >= 0) list.splice(at, 1);

@@ -37,4 +37,25 @@ export const JOB_MUTANTS: Mutant[] = [
     to: "",
     ...by("aside"),
   },
+  {
+    name: "key: stands for a job that is gone",
+    file: "shared/lua/submit.lua",
+    from: "if other and other ~= id and call('EXISTS', record .. other) == 1 then",
+    to: "if other and other ~= id then",
+    ...by("idempotency"),
+  },
+  {
+    name: "key: of a batch stands for members that are gone",
+    file: "shared/store/batches.ts",
+    from: '(state === "committed" && !(await this.gone(other)))',
+    to: 'state === "committed"',
+    ...by("idempotency"),
+  },
+  {
+    name: "key: of a requeue stands for a job that is gone",
+    file: "shared/lua/requeue.lua",
+    from: " and call('EXISTS', K.job .. id) == 1 then",
+    to: " then",
+    ...by("idempotency"),
+  },
 ];

@@ -21,7 +21,18 @@ import { startRedis, type TestRedis } from "./redis.ts";
 export const SERVICE = "work" as ServiceName;
 export const KEYS = keysOf(SERVICE);
 export const DAY = 86_400_000;
-export const ASK: Ask = { slots: 100, concurrency: 0, limits: "work=3600000" };
+const KNOWN = [
+  "work",
+  "ifcconvert",
+  "ifccsv",
+  "ifccsv-import",
+  "ifcclash",
+  "ifctester",
+  "ifcdiff",
+  "ifc2json",
+  "calculate-qtos",
+];
+export const ASK: Ask = { slots: 100, concurrency: 0, limits: KNOWN.map((op) => `${op}=3600000`).join(" ") };
 
 export class TestWorker extends Consumer {
   /** Takes what `slots` leave room for, beating first as a worker does. */
