@@ -34,6 +34,7 @@ import { health } from "./shared/health.ts";
 import type { JobId } from "./shared/jobs.ts";
 import { parseJson } from "./shared/json.ts";
 import { useNamespace } from "./shared/keys.ts";
+import { Leave } from "./shared/leave.ts";
 import { answers } from "./shared/metrics.ts";
 import { nearest } from "./shared/nearest.ts";
 import { problem } from "./shared/problem.ts";
@@ -43,6 +44,7 @@ import { PortBusy, RUNTIME, type Server, serve } from "./shared/runtime.ts";
 import type { Connection } from "./shared/script.ts";
 import type { Operation } from "./shared/services.ts";
 import { recordText } from "./shared/show.ts";
+import { onStop } from "./shared/signals.ts";
 import { Snapshots } from "./shared/snapshot.ts";
 import { keepFit } from "./shared/store/fit.ts";
 import { Inspector, noJob } from "./shared/store/inspect.ts";
@@ -176,11 +178,17 @@ export function gatewayApp(gateway: Gateway, warnings: () => string[] = () => []
 }
 
 /** Puts the parts of a gateway together over one connection. */
-export function assemble(config: Config, redis: Connection, stopping = new AbortController().signal): Gateway {
+export function assemble(
+  config: Config,
+  redis: Connection,
+  stopping = new AbortController().signal,
+  leaving = stopping,
+): Gateway {
   const inspector = new Inspector(redis);
   return {
     config,
     stopping,
+    leaving,
     open: (name) => connect(config.redisUrl, "work", name),
     inspector,
     producer: new Producer(redis, config),
@@ -211,19 +219,20 @@ async function main(): Promise<void> {
     log: console.log,
   });
   const ending = new AbortController();
-  const gateway = assemble(config, redis, ending.signal);
+  const leave = new Leave();
+  const gateway = assemble(config, redis, ending.signal, leave.signal);
   const app = gatewayApp(gateway, () => warnings);
   const findBase = basePaths(config);
   const answer = served(
     app,
     submits(gateway, app),
-    (method, response) => answers.count(method, sealed(response)),
+    (method, response) => answers.count(method, leave.told(sealed(response))),
     findBase,
   );
   await ready(redis, FIRST_MS).catch(() => {});
   const servers: Server[] = [serve(answer, config.port, config.host)];
   if (config.dashboardPort !== 0) {
-    const board = served(dashboard(gateway, app), undefined, undefined, findBase);
+    const board = served(dashboard(gateway, app), undefined, (_, response) => leave.told(response), findBase);
     servers.push(serve(board, config.dashboardPort, config.dashboardHost));
   }
   console.log(`gateway ready under ${RUNTIME}: http://${config.host}:${servers[0]?.port}`);
@@ -245,20 +254,14 @@ async function main(): Promise<void> {
     () => {},
     () => ending.signal.aborted,
   );
-  let stopping = false;
-  const stop = async () => {
-    if (stopping) process.exit(0);
-    stopping = true;
-    // Requests in hand get their answers: whoever waits is told at once what there is, and comes again elsewhere.
-    ending.abort();
-    await Promise.race([
-      Promise.all(servers.map((server) => server.stop(false))),
-      new Promise((done) => setTimeout(done, 2_000)),
-    ]);
+  onStop(async (signals) => {
+    if (signals > 1) process.exit(0);
+    console.log(
+      `stopping: not ready for ${config.shutdownMs / 1000} s, then answers what is in hand; a second signal ends it`,
+    );
+    await leave.begin(servers, config.shutdownMs, ending);
     process.exit(0);
-  };
-  process.on("SIGTERM", stop);
-  process.on("SIGINT", stop);
+  });
 }
 
 if (import.meta.main) {

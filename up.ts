@@ -201,7 +201,13 @@ async function main(): Promise<number> {
     const sample = services.programs.length ? await sampleModel(wanted.examplesDir) : undefined;
     checkpoint();
 
-    const keep = new Children(show, say, (trouble) => stopped.reject(trouble), wanted.drainMs);
+    const gatewayStopMs = wanted.shutdownMs + 15_000;
+    const keep = new Children(
+      show,
+      say,
+      (trouble) => stopped.reject(trouble),
+      Math.max(wanted.drainMs, gatewayStopMs - 10_000),
+    );
     children = keep;
     held.note({ guard: keep.guardPid });
     let redisUrl = process.env.REDIS_URL;
@@ -224,7 +230,14 @@ async function main(): Promise<number> {
     const stopMs = wanted.drainMs + 10_000;
     await keep.start({ name: "worker", command: bun("worker.ts"), env, startMs: 30_000, stopMs });
     const ready = answers(`${base}/readyz`);
-    await keep.start({ name: "gateway", command: bun("gateway.ts"), env, ready, startMs: 30_000, stopMs: 10_000 });
+    await keep.start({
+      name: "gateway",
+      command: bun("gateway.ts"),
+      env,
+      ready,
+      startMs: 30_000,
+      stopMs: gatewayStopMs,
+    });
     checkpoint();
     welcome(wanted, base, sample, process.env.REDIS_URL ? "REDIS_URL" : redisUrl);
   }

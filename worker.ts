@@ -3,13 +3,15 @@
  *
  *   boot      configuration → Redis fit? → a lane for each service that has an address → beats, clocks
  *   SIGTERM   lanes take nothing more → calls end by themselves within DRAIN_TIMEOUT → the rest is handed back
- *   again     everything is handed back at once
+ *   again     everything is handed back at once, or left to others after 10 s without Redis
+ *   a third   it ends at once: others take its jobs back when the lease is over
  */
 import { hostname } from "node:os";
 import process from "node:process";
 import { Redis } from "ioredis";
 import { tellAway } from "./shared/away.ts";
 import { History } from "./shared/board/history.ts";
+import { after } from "./shared/call.ts";
 import { clocks, everywhere } from "./shared/clocks/index.ts";
 import { type Config, ConfigError, readConfig } from "./shared/config.ts";
 import { type JobId, newWorkerId, type ServiceName, serviceName } from "./shared/jobs.ts";
@@ -18,6 +20,7 @@ import { Lane } from "./shared/lane.ts";
 import { repeat } from "./shared/repeat.ts";
 import { checkResults } from "./shared/result-file.ts";
 import { RUNTIME, tuned } from "./shared/runtime.ts";
+import { onStop } from "./shared/signals.ts";
 import { Snapshots } from "./shared/snapshot.ts";
 import { Consumer } from "./shared/store/consume.ts";
 import { keepFit, VolatileRedis } from "./shared/store/fit.ts";
@@ -119,7 +122,6 @@ function laneOf(name: ServiceName): { lane: Lane; unblock(): Promise<void> } {
 const lanes = services.map((name) => laneOf(serviceName(name)));
 const done = Promise.all(lanes.map(({ lane }) => lane.run()));
 let state: WorkerInfo["state"] = "running";
-let signals = 0;
 
 /** why large results cannot be written, in a sentence; undefined = they can */
 let resultsFault = await checkResults(config!.resultsDir, worker);
@@ -222,7 +224,7 @@ events.on("message", (channel, text: string) => {
 /** Does what an operator ordered: quiet takes nothing more, stop drains as SIGTERM does. Neither is taken back. */
 function obey(order: string | null): void {
   if (order === "stop") {
-    if (signals === 0) void shutdown();
+    void shutdown();
   } else if (order === "quiet" && state === "running") {
     state = "quiet";
     log("quiet: takes nothing more");
@@ -232,9 +234,20 @@ function obey(order: string | null): void {
   }
 }
 
+/** ms that a worker which hands its jobs back waits for Redis to take them. */
+const HAND_BACK_MS = 10_000;
+
+/** Without Redis nothing can be handed back: the reapers of other workers take the jobs when the lease is over. */
+function handBack(): void {
+  for (const { lane } of lanes) lane.stop(true);
+  setTimeout(() => {
+    log("stopped without Redis; other workers take the jobs back");
+    process.exit(1);
+  }, HAND_BACK_MS);
+}
+
 async function shutdown(): Promise<void> {
-  if (++signals === 2) for (const { lane } of lanes) lane.stop(true);
-  if (signals > 1) return;
+  if (state === "draining") return;
   state = "draining";
   presence.announce(describe()).catch(() => {});
   const busy = lanes.reduce((sum, { lane }) => sum + lane.prefetch.busy, 0);
@@ -243,21 +256,20 @@ async function shutdown(): Promise<void> {
   );
   for (const { lane } of lanes) lane.stop(false);
   void lanes[0]?.unblock().catch(() => {});
-  setTimeout(() => {
-    for (const { lane } of lanes) lane.stop(true);
-    // Without Redis nothing can be handed back: the reapers of others do it when the lease is over.
-    setTimeout(() => {
-      log("stopped without Redis; other workers take the jobs back");
-      process.exit(1);
-    }, 10_000);
-  }, config.drainMs);
+  after(config.drainMs, handBack);
   await done;
   over = true;
   await presence.leave().catch(() => {});
   log("stopped");
   process.exit(); // with exitCode
 }
-process.on("SIGTERM", shutdown);
-process.on("SIGINT", shutdown);
+onStop((signals) => {
+  if (signals === 1) void shutdown();
+  else if (signals === 2) handBack();
+  else {
+    log("stopped at once by a third signal; other workers take the jobs back when the lease is over");
+    process.exit(1);
+  }
+});
 isServing = true;
 log(`ready under ${RUNTIME}: ${services.map((name) => `${name}×${slotsOf(name)}`).join(", ")}`);

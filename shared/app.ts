@@ -23,6 +23,8 @@ export type Gateway = {
   guard: Guard;
   /** opens a further connection to Redis, for what may not share the first: subscriptions */
   open(name: string): Connection;
+  /** aborted at the first SIGTERM: not ready any more, though everything is served for SHUTDOWN_DELAY */
+  leaving: AbortSignal;
   /** aborted when the gateway stops: whoever waits answers with what it has */
   stopping: AbortSignal;
   /**

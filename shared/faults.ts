@@ -38,6 +38,7 @@ export const FAULTS = {
   internal: [500, "A fault of ours"],
   redis_unreachable: [503, "Redis does not answer"],
   redis_refuses: [503, "Redis refuses writes"],
+  stopping: [503, "The gateway is stopping"],
   not_stored: [507, "The file cannot be stored"],
   job_timeout: [504, "The service did not answer in time"],
   service_not_deployed: [503, "The service of that operation is not deployed"],

@@ -12,6 +12,10 @@ export function health(gateway: Gateway, warnings: () => string[]) {
   const app = newApp();
   app.get("/livez", (c) => c.json({ status: "alive" }));
   app.get("/readyz", async (c) => {
+    if (gateway.leaving.aborted) {
+      const why = "This gateway has been told to stop. Send new requests to another one, or come again in a moment.";
+      return problem(new Fault("stopping", why, { retryAfterS: 2 }), "/readyz");
+    }
     try {
       await gateway.inspector.ping();
       return c.json({ status: "ready" });
@@ -22,7 +26,8 @@ export function health(gateway: Gateway, warnings: () => string[]) {
   app.get("/health", async (c) => {
     try {
       const snapshot = await within(1_800, gateway.snapshots.get(0));
-      const services: Record<string, string> = { "api-gateway": "healthy", redis: "healthy" };
+      const own = gateway.leaving.aborted ? "stopping" : "healthy";
+      const services: Record<string, string> = { "api-gateway": own, redis: "healthy" };
       if (warnings().length) services.redis = `degraded (${warnings().join("; ")})`;
       const memory = snapshot.memory;
       if (memory && memory.limit > 0 && memory.used > 0.8 * memory.limit) {

@@ -104,12 +104,24 @@ export function serve(fetch: Fetch, port: number, hostname: string): Server {
     }
     if (deno) {
       const stopped = new AbortController();
-      const server = deno.serve({ port, hostname, signal: stopped.signal, onListen: () => {} }, (request, info) =>
-        fetch(request, only ?? { ip: info.remoteAddr.hostname ?? "" }),
+      /** requests with a body that have no answer yet: Deno's shutdown takes what they have still to read away */
+      let inHand = 0;
+      const server = deno.serve(
+        { port, hostname, signal: stopped.signal, onListen: () => {} },
+        async (request, info) => {
+          const hasBody = request.body !== null;
+          if (hasBody) inHand++;
+          try {
+            return await fetch(request, only ?? { ip: info.remoteAddr.hostname ?? "" });
+          } finally {
+            if (hasBody) inHand--;
+          }
+        },
       );
       return {
         port: server.addr.port,
         stop: async (force) => {
+          while (!force && inHand > 0) await new Promise((done) => setTimeout(done, 20));
           if (force) stopped.abort();
           else await server.shutdown();
           await server.finished;

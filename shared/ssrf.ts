@@ -152,6 +152,9 @@ const notPublic = (url: URL, allow: Allowance) => {
   return new GuardError("refused", `${url.hostname} has no public address${cure}`);
 };
 
+/** ms; a timer of the runtimes that is longer fires at once. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
 /** Runs out when the exchange takes too long or its caller leaves. */
 class Clock {
   private readonly end: number;
@@ -164,7 +167,7 @@ class Clock {
   }
   /** Waits for one step. @throws GuardError timeout, after `undo`, when the step is too slow */
   async step<T>(what: string, work: Promise<T>, undo: () => void = () => {}): Promise<T> {
-    const ms = Math.max(0, Math.min(this.silenceMs, this.end - performance.now()));
+    const ms = Math.max(0, Math.min(this.silenceMs, this.end - performance.now(), MAX_TIMER_MS));
     let timer: ReturnType<typeof setTimeout> | undefined;
     let left: (() => void) | undefined;
     const late = new Promise<never>((_, reject) => {

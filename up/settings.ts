@@ -18,6 +18,7 @@ export interface Settings {
   dataDir: string;
   examplesDir: string;
   drainMs: number;
+  shutdownMs: number;
   hasKeys: boolean;
   /** Services without an address, for which a bundled one may be started. */
   homeless: string[];
@@ -55,6 +56,7 @@ if (import.meta.main) {
       ...{ port: config.port, dashboardPort: config.dashboardPort },
       ...{ host: config.host, dashboardHost: config.dashboardHost },
       ...{ dataDir: config.dataDir, examplesDir: config.examplesDir, drainMs: config.drainMs },
+      shutdownMs: config.shutdownMs,
       hasKeys: config.apiKeys.length > 0,
       homeless: config.registry.operations.filter((op) => !op.url).map((op) => op.service),
       mistyped: [...config.mistyped],
