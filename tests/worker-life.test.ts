@@ -59,7 +59,7 @@ test("SIGTERM: calls that end within DRAIN_TIMEOUT end as usual, nothing more is
   const waiting = await stack.submit({});
   const [worker] = stack.workers;
   worker?.kill("SIGTERM");
-  await worker?.says(/draining: 1 calls/);
+  await worker?.says(/draining: 1 call/);
   expect(await worker?.exited).toBe(0);
   expect([await state(id), await state(waiting)]).toEqual(["finished", "queued"]);
   expect(stack.service.byJob(id)[0]?.aborted).toBe(false);
