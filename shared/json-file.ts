@@ -47,6 +47,16 @@ export function readJsonFile(bytes: Uint8Array): { value: unknown } | { mistakes
   return { mistakes: scan.mistakes };
 }
 
+/** Where and why a text is no JSON, in the same words under every runtime; undefined when it is JSON. */
+export function whyNotJson(text: string): string | undefined {
+  try {
+    new Scan(text).whole();
+    return undefined;
+  } catch (error) {
+    return error instanceof Misplaced ? `${placeOf(text, error.at)}: ${error.message}` : undefined;
+  }
+}
+
 class Scan {
   readonly mistakes: string[] = [];
   private at = 0;
@@ -71,7 +81,7 @@ class Scan {
 
   private fail(message: string, at = this.at): never {
     const here = this.text[at];
-    if (here === undefined) throw new Misplaced(at, "the file ends too early; a bracket or a quote is not closed");
+    if (here === undefined) throw new Misplaced(at, "it ends too early; a bracket or a quote is not closed");
     if (here === "'") throw new Misplaced(at, "texts stand in double quotes");
     if (here === "/" || here === "#") throw new Misplaced(at, "JSON has no comments; leave them out");
     throw new Misplaced(at, message);

@@ -1,5 +1,6 @@
 /** Reading JSON that a stranger sent: bounded before it is parsed, and nothing of it is lost. */
 import { Fault } from "./faults.ts";
+import { whyNotJson } from "./json-file.ts";
 
 const decoder = new TextDecoder("utf-8", { fatal: true });
 /** A number that JavaScript's own numbers may not hold: 16 digits or more, or a long fraction or exponent. */
@@ -35,13 +36,17 @@ export function parseJson(bytes: Uint8Array, maxDepth: number): unknown {
       "malformed_json",
       text.trim() === ""
         ? "The body is empty; send a JSON object."
-        : `The body is not JSON: ${(error as Error).message.slice(0, 200)}.`,
+        : `The body is not JSON: ${whyBroken(text) ?? (error as Error).message.slice(0, 200)}.`,
     );
   }
   // A scan of the text would refuse it inside a string value too; keys only are looked at, and only when it occurs.
   if (PROTO.test(text)) refuseProto(value);
   return value;
 }
+
+/** Longer bodies are not looked through again for the place: it would take a gateway's time for a sender's mistake. */
+const MAX_SCANNED = 65_536;
+const whyBroken = (text: string) => (text.length <= MAX_SCANNED ? whyNotJson(text) : undefined);
 
 /** A number that was kept as it was written, as a number; undefined when the value is no such thing. */
 export function plainNumber(value: unknown): number | undefined {

@@ -7,6 +7,7 @@ import { z } from "zod";
 import { joinUrl } from "../shared/base-url.ts";
 import { ConfigError, readConfig } from "../shared/config.ts";
 import { describeIssue } from "../shared/issue-words.ts";
+import { parseJson } from "../shared/json.ts";
 import { headersOf } from "../shared/told.ts";
 import { startProcess } from "./support/stack.ts";
 
@@ -121,7 +122,7 @@ test("a SERVICES file: a byte order mark is read over, another encoding is named
 test("a SERVICES file: broken JSON is told with line, column and cure", () => {
   for (const [text, words] of [
     ['{\n  "operations": {\n    "a": {"url": "http://a",}\n  }\n}', "line 3, column 28: a comma stands before }"],
-    ['{"operations": {"a": {"url": "http://a"}}', "line 1, column 42: the file ends too early"],
+    ['{"operations": {"a": {"url": "http://a"}}', "line 1, column 42: it ends too early"],
     ["{'operations': {}}", "line 1, column 2: texts stand in double quotes"],
     ["{operations: {}}", 'line 1, column 2: "operations" is no key'],
     ['{\r\n// mine\r\n"operations": {}}', "line 2, column 1: JSON has no comments"],
@@ -159,6 +160,18 @@ test("a SERVICES file: an unknown key beside operations is refused with the near
     expect.stringContaining('SERVICES: there is no key "defaults"; there are operations'),
   ]);
   expect(wrong('{"$schema": "./services.schema.json", "operations": {}}')).toEqual([]);
+});
+
+test("a request's broken JSON is told with line, column and cure as well", () => {
+  for (const [text, words] of [
+    ['{"a": 1,}', "line 1, column 8: a comma stands before }; leave it out"],
+    ["{'a': 1}", "line 1, column 2: texts stand in double quotes"],
+    ['{"a": NaN}', 'line 1, column 7: "NaN" is no value'],
+    ['{\n"a": [1, 2\n}', "line 3, column 1: a comma or ] is missing"],
+  ] as const) {
+    expect(() => parseJson(new TextEncoder().encode(text), 64)).toThrow(`The body is not JSON: ${words}`);
+  }
+  expect(() => parseJson(new TextEncoder().encode(`[${"1,".repeat(40_000)}`), 64)).toThrow("The body is not JSON: ");
 });
 
 // ---- words

@@ -16,6 +16,7 @@ import { ENDED_MUTANTS } from "./ended.ts";
 import { JOB_MUTANTS } from "./jobs.ts";
 import { MUTANTS, type Mutant } from "./list.ts";
 import { REDIS_MUTANTS } from "./redis.ts";
+import { REGISTRY_MUTANTS } from "./registry.ts";
 
 const ROOT = new URL("../..", import.meta.url).pathname;
 const { values } = parseArgs({
@@ -100,6 +101,7 @@ const chosen = [
   ...JOB_MUTANTS,
   ...CLOCK_MUTANTS,
   ...REDIS_MUTANTS,
+  ...REGISTRY_MUTANTS,
 ].filter((mutant) => !values.only || mutant.name.includes(values.only));
 console.log(`mutants: ${chosen.length}`);
 const began = performance.now();
