@@ -77,7 +77,11 @@ export function noRoute(app: Hono<Env>, method: string, path: string, hint = "")
 export const faultAnswer = (error: unknown, url: string, path: string) =>
   URL.canParse(url) ? problem(toFault(error), new URL(url).pathname) : noHost(path);
 
-const noHost = (path: string) => problem(new Fault("bad_request", "The header Host cannot be read."), path);
+const noHost = (path: string) =>
+  problem(
+    new Fault("bad_request", "The header Host cannot be read; send the name or address of the gateway in it."),
+    path,
+  );
 
 type Handler = (request: Request, env: Env["Bindings"]) => Response | Promise<Response>;
 /** What a server does with each answer before it goes out: it is counted, and sealed where it is not yet. */

@@ -4,7 +4,7 @@
  */
 import { Busboy, type BusboyFileStream } from "@fastify/busboy";
 import { Fault } from "./faults.ts";
-import { durationText } from "./units.ts";
+import { durationText, sizeText } from "./units.ts";
 
 /** ms without a byte after which a sender counts as gone. */
 const SILENCE_MS = 120_000;
@@ -110,7 +110,9 @@ export async function oneFile<T>(
       if (done || problem !== undefined) break;
       fed += value.length;
       if (fed > most)
-        fail(new Fault("too_large", `The form is larger than ${most} bytes (MAX_UPLOAD_BYTES, and 1 MiB beside it).`));
+        fail(
+          new Fault("too_large", `The form is larger than ${sizeText(most)}: MAX_UPLOAD_BYTES, and 1 MiB beside it.`),
+        );
       await until((parsed) => parser.write(value, () => parsed()));
       // One chunk at a time: then its memory can go at once, and does not wait for the collector (see free).
       while (part && dealt < part.bytesRead && problem === undefined) {

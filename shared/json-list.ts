@@ -56,7 +56,7 @@ export function* listPieces(bytes: Uint8Array, limits: ListLimits, pieceBytes = 
     }
     item = end + 1;
     if (++n > limits.items) {
-      throw new Fault("invalid", `The batch has more than ${limits.items} jobs (MAX_BATCH_JOBS).`);
+      throw new Fault("invalid", `The batch has more than ${limits.items} jobs (MAX_BATCH_JOBS); send it in parts.`);
     }
   };
 

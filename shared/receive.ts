@@ -87,7 +87,10 @@ export async function receive(dir: string, pieces: AsyncIterable<Uint8Array>, ma
         await drop();
         const { code } = error as { code?: string };
         if (/^(EISDIR|ENOTEMPTY|EEXIST|ENOTDIR)$/.test(code ?? "")) {
-          throw new Fault("already_exists", `There is a directory of the name ${JSON.stringify(name)}.`);
+          throw new Fault(
+            "already_exists",
+            `There is a directory of the name ${JSON.stringify(name)}; choose another name.`,
+          );
         }
         throw asStoreFault(error);
       }

@@ -6,6 +6,7 @@ import { type JobId, resultDir } from "./jobs.ts";
 import { problem } from "./problem.ts";
 import { fileBody } from "./runtime.ts";
 import { type Inspector, noJob } from "./store/inspect.ts";
+import { sizeText } from "./units.ts";
 
 type Result = NonNullable<Awaited<ReturnType<Inspector["result"]>>>;
 
@@ -27,7 +28,8 @@ export async function resultBytes({ resultsDir }: Config, { id, token, bytes, fi
   const path = `${resultDir(resultsDir, id)}/${token}`;
   const file = await stat(path).catch(() => undefined);
   if (!file || file.size !== fileBytes) {
-    throw new Fault("unknown_file", `The result of ${id} (${fileBytes} bytes) is not in RESULTS_DIR of this gateway.`);
+    const why = `The result of ${id} (${sizeText(fileBytes)}) is not in RESULTS_DIR of this gateway`;
+    throw new Fault("unknown_file", `${why}; gateways and workers must share that directory.`);
   }
   return { sizeBytes: fileBytes, body: (start: number, end: number): BodyInit => fileBody(path, start, end) };
 }

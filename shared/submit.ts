@@ -18,7 +18,7 @@ const tooLarge = (maxBytes: number, hint: string) =>
 /** The sender has gone: nobody hears this, and it is no fault of ours that the log should tell. */
 const cut = (error: unknown) => {
   if (error instanceof Fault) throw error;
-  throw new Fault("bad_request", "The connection was cut before the body was complete.");
+  throw new Fault("bad_request", "The connection was cut before the body was complete; send it again.");
 };
 
 /**

@@ -128,6 +128,14 @@ test("a full backlog counts one job as one, and names MAX_QUEUED", async () => {
     429,
     "1 job waits for ifc2json, as many as MAX_QUEUED allows. Try again later.",
   ]);
+  const batch = await g.post("/jobs", [{ operation: "ifc2json", payload: JSON_JOB }]);
+  expect([batch.status, await detail(batch)]).toEqual([
+    429,
+    "1 job may wait for ifc2json (MAX_QUEUED); with this batch it would be more. Send it later, or in smaller batches.",
+  ]);
+  expect(await detail(g.post("/jobs", { payload: {} }))).toBe(
+    "operation: must be the name of an operation, such as ifcconvert.",
+  );
   await redis.client.flushall();
 });
 

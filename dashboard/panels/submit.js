@@ -57,7 +57,7 @@ function Form({ state, op }) {
   const elsewhere = errors.filter((e) => e.path === "" || OPTIONS[e.path]);
   return html`<form class="submit" onSubmit=${submit}>
     <p class="dim">${op.summary}. Runs on ${op.service}, for ${span(op.timeout * 1_000)} at most.</p>
-    ${!op.deployed && html`<p class="fault">${op.name} is not deployed here: it has no address, so the job would be refused.</p>`}
+    ${!op.deployed && html`<p class="fault">${op.name} is not deployed here: it has no address (${op.service.toUpperCase().replaceAll("-", "_")}_URL, or url in SERVICES), so the job would be refused.</p>`}
     ${draft.of && html`<p class="dim">A new job from ${draft.of}. Values shown as ••• are taken from it unless you write others.</p>`}
     ${fault && html`<div class="banner is-bad" role="alert"><p>${fault.text}</p>${elsewhere.length > 1 && html`<ul>${elsewhere.map((e) => html`<li key=${e.path}>${e.path} ${e.message}</li>`)}</ul>`}</div>`}
     <div class="segments" role="group" aria-label="How to write the payload">

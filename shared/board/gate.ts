@@ -70,7 +70,7 @@ export function gate({ guard, inspector }: Gateway) {
     if (!found) {
       if (wrong.size >= MOST_ADDRESSES) wrong.clear();
       wrong.set(ip, tries && tries.until > now ? { ...tries, n: tries.n + 1 } : { n: 1, until: now + 60_000 });
-      throw new Fault("wrong_key", "This API key is not known.");
+      throw new Fault("wrong_key", "This API key is not known; enter one of API_KEYS.");
     }
     wrong.delete(ip);
     const url = new URL(c.req.url);

@@ -116,7 +116,10 @@ export function dashboard(gateway: Gateway, api: Api) {
     const service = c.req.query("service") || undefined;
     if (!Object.hasOwn(RANGES, range)) throw new Fault("bad_request", "range must be 1h, 24h or 7d.");
     if (service !== undefined && !config.registry.services.has(service)) {
-      throw new Fault("unknown_service", "There is no such service here.");
+      throw new Fault(
+        "unknown_service",
+        `There is no such service here; there are ${[...config.registry.services.keys()].join(", ")}.`,
+      );
     }
     c.header("cache-control", "no-store");
     return c.json(await history.chart(range, service));

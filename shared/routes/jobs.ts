@@ -70,7 +70,7 @@ export function jobs(gateway: Gateway) {
     const limit = isBatch ? config.maxBatchBytes : config.maxBodyBytes;
     if (body.length > limit) {
       const name = isBatch ? "MAX_BATCH_BYTES" : "MAX_BODY_BYTES";
-      throw new Fault("too_large", `The body is larger than ${limit} bytes (${name}).`);
+      throw new Fault("too_large", `The body is larger than ${sizeText(limit)} (${name}).`);
     }
     const { headers } = request;
     // A payload may be nested as deep here as on its operation's own route, where it is the body.
@@ -107,9 +107,8 @@ export function jobs(gateway: Gateway) {
     }
     const { operation, payload, ...rest } = item as Record<string, unknown>;
     if (typeof operation !== "string") {
-      throw new Fault("invalid", "operation: expected the name of an operation.", {
-        errors: [{ path: "operation", message: "expected the name of an operation" }],
-      });
+      const message = `must be the name of an operation, such as ${[...config.registry.byName.keys()][0]}`;
+      throw new Fault("invalid", `operation: ${message}.`, { errors: [{ path: "operation", message }] });
     }
     const op = operationOf(gateway, operation);
     const unknown = Object.keys(rest).find((key) => !OPTION_NAMES.includes(key));

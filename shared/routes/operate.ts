@@ -206,7 +206,11 @@ export function operate(gateway: Gateway) {
       const caller = allow(gateway, c, "admin");
       const id = c.req.param("id");
       const info = (await inspector.workers(Math.max(config.leaseMs, 2_000))).find((worker) => worker.id === id);
-      if (!info) throw new Fault("unknown_worker", `There is no worker ${id.slice(0, 80)} that beats.`);
+      if (!info)
+        throw new Fault(
+          "unknown_worker",
+          `There is no worker ${id.slice(0, 80)} now; the dashboard's page Workers lists those that run.`,
+        );
       await operator.order(id, order);
       await operator.note({ who: caller.name, ip: caller.ip, action: order, target: `worker ${id}`, host: info.host });
       return c.json({ worker: id, order, state: info.state }, 202);

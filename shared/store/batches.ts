@@ -14,6 +14,7 @@ import { Fault } from "../faults.ts";
 import { type BatchId, type JobId, newBatchId, type ServiceName, serviceOf } from "../jobs.ts";
 import { batchKey, batchNameKey, type Key, keysOf, root } from "../keys.ts";
 import { type Connection, script } from "../script.ts";
+import { jobs as jobCount } from "../words.ts";
 import {
   ANSWER_MS,
   BATCH_BYTES,
@@ -179,9 +180,8 @@ export class Batches {
       stageScript(this.redis, root(service), { batch: id, members, life: lifeMs, maxQueued }, groupsOf(jobs)),
     );
     if (reply === "full") {
-      throw new Fault("backlog_full", `With this batch more than ${maxQueued} jobs would wait for ${service}.`, {
-        retryAfterS: 30,
-      });
+      const most = `${jobCount(maxQueued)} may wait for ${service} (MAX_QUEUED); with this batch it would be more`;
+      throw new Fault("backlog_full", `${most}. Send it later, or in smaller batches.`, { retryAfterS: 30 });
     }
   }
 
