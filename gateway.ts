@@ -5,6 +5,7 @@
 import process from "node:process";
 import { METHOD_NAME_ALL } from "hono/router";
 import { accept, showStatus } from "./shared/accept.ts";
+import { accessLogged } from "./shared/access.ts";
 import {
   allow,
   allowed,
@@ -22,7 +23,7 @@ import {
   served,
   unchanged,
 } from "./shared/app.ts";
-import { guard } from "./shared/auth.ts";
+import { type Caller, guard } from "./shared/auth.ts";
 import { tellAway } from "./shared/away.ts";
 import { baseOf, basePaths } from "./shared/base-path.ts";
 import { History } from "./shared/board/history.ts";
@@ -35,6 +36,7 @@ import type { JobId } from "./shared/jobs.ts";
 import { parseJson } from "./shared/json.ts";
 import { useNamespace } from "./shared/keys.ts";
 import { Leave } from "./shared/leave.ts";
+import { die, endLog, log, logSettings, noLog, startLog } from "./shared/log.ts";
 import { answers } from "./shared/metrics.ts";
 import { nearest } from "./shared/nearest.ts";
 import { problem } from "./shared/problem.ts";
@@ -53,6 +55,7 @@ import { Producer } from "./shared/store/produce.ts";
 import { connect, ready } from "./shared/store/redis.ts";
 import { Viewer } from "./shared/store/view.ts";
 import { addForwarded, fromHeaders, idempotencyOf, newJob, queryOptions, readBody } from "./shared/submit.ts";
+import { VERSION } from "./shared/version.ts";
 
 /** ms that a gateway waits for its first connection before it listens: else who comes first would be told that Redis is away. */
 const FIRST_MS = 1_000;
@@ -116,17 +119,17 @@ export function gatewayApp(gateway: Gateway, warnings: () => string[] = () => []
     return revised(c.req.raw, record.rev, () => recordText(record, gateway, baseOf(c.req.raw)), held?.headers);
   });
   app.post("/jobs/:id/cancel", (c) => {
-    allow(gateway, c, "submit");
-    return cancel(idOf(c.req.param("id")));
+    const caller = allow(gateway, c, "submit");
+    return cancel(idOf(c.req.param("id")), caller);
   });
   app.delete("/jobs/:id", (c) => {
-    allow(gateway, c, "submit");
-    return remove(idOf(c.req.param("id")));
+    const caller = allow(gateway, c, "submit");
+    return remove(idOf(c.req.param("id")), caller);
   });
   app.post("/jobs/:id/requeue", (c) => {
     const caller = allow(gateway, c, "submit");
     const id = idOf(c.req.param("id"));
-    return requeue(id, idempotencyOf(c.req.raw.headers, caller, `requeue ${id}`)?.key);
+    return requeue(id, caller, idempotencyOf(c.req.raw.headers, caller, `requeue ${id}`)?.key);
   });
   app.route("/", health(gateway, warnings));
   for (const mounted of routes) app.route("/", mounted(gateway));
@@ -135,17 +138,19 @@ export function gatewayApp(gateway: Gateway, warnings: () => string[] = () => []
     return problem(noRoute(app, c.req.method, c.req.path, hint(c.req.method, c.req.path)), path);
   });
 
-  async function cancel(id: JobId): Promise<Response> {
+  async function cancel(id: JobId, by: Caller): Promise<Response> {
     const reply = await producer.cancel(id);
     if (reply === "gone") throw noJob(id);
     if (reply === "ended") throw new Fault("wrong_state", `Job ${id} has ended already; there is nothing to cancel.`);
+    log.info(reply === "canceled" ? "job canceled" : "cancel asked of a running job", { job: id, caller: by.name });
     return jsonText(JSON.stringify({ job_id: id, status: reply === "canceled" ? "canceled" : "canceling" }), 202);
   }
 
-  async function remove(id: JobId): Promise<Response> {
+  async function remove(id: JobId, by: Caller): Promise<Response> {
     const reply = await producer.erase(id);
     if (reply === "gone") throw noJob(id);
-    if (reply === "running") return cancel(id);
+    if (reply === "running") return cancel(id, by);
+    log.info(reply === "ok" ? "job erased" : "job canceled", { job: id, caller: by.name });
     return jsonText(
       JSON.stringify({ job_id: id, status: reply === "ok" ? "erased" : "canceled" }),
       reply === "ok" ? 200 : 202,
@@ -153,12 +158,13 @@ export function gatewayApp(gateway: Gateway, warnings: () => string[] = () => []
   }
 
   /** @param once  hash of an Idempotency-Key: the wish it stood for is answered again, wherever the job is by now */
-  async function requeue(id: JobId, once?: string): Promise<Response> {
+  async function requeue(id: JobId, by: Caller, once?: string): Promise<Response> {
     for (let tries = 0; tries < 5; tries++) {
       const seen = await inspector.glance(id);
       if (!seen) throw noJob(id);
       const reply = await producer.requeue(id, seen.rev, once);
       if (reply === "ok" || reply === "again") {
+        if (reply === "ok") log.info("job requeued", { job: id, caller: by.name });
         const replayed: Record<string, string> = reply === "again" ? { "idempotent-replayed": "true" } : {};
         return jsonText(JSON.stringify({ job_id: id, status: "queued", requeued: true }), 200, replayed);
       }
@@ -198,25 +204,25 @@ export function assemble(
   };
 }
 
+const logged = logSettings(process.env);
+
 async function main(): Promise<void> {
+  startLog(logged);
   const config = readConfig(process.env, { listens: true });
   useNamespace(config.namespace);
-  for (const warning of config.mistyped.values()) console.log(warning);
+  for (const warning of config.mistyped.values()) log.warn(warning);
   const redis = connect(config.redisUrl, "request", "longhaul-gateway");
-  tellAway(redis, config.redisUrl, console.log);
+  tellAway(redis, config.redisUrl, log);
   let warnings: string[] = [];
   redis.on("ready", () => void gateway.inspector.time.ask(redis)); // this may be another Redis, with another clock
   keepFit(redis, config.allowVolatile, {
     async fit(found) {
       warnings = found;
-      for (const warning of warnings) console.log(`Redis: ${warning}`);
+      for (const warning of warnings) log.warn("Redis is not as it should be", { reason: warning });
       await register(redis, config.registry.deployed());
     },
-    unfit(error) {
-      console.error(`Redis cannot be used: ${error.message}`);
-      process.exit(1);
-    },
-    log: console.log,
+    unfit: (error) => die(logged, `Redis cannot be used: ${error.message}`),
+    log,
   });
   const ending = new AbortController();
   const leave = new Leave();
@@ -230,15 +236,22 @@ async function main(): Promise<void> {
     findBase,
   );
   await ready(redis, FIRST_MS).catch(() => {});
-  const servers: Server[] = [serve(answer, config.port, config.host)];
+  const servers: Server[] = [
+    serve(config.accessLog ? accessLogged(answer, "gateway") : answer, config.port, config.host),
+  ];
   if (config.dashboardPort !== 0) {
     const board = served(dashboard(gateway, app), undefined, (_, response) => leave.told(response), findBase);
-    servers.push(serve(board, config.dashboardPort, config.dashboardHost));
+    servers.push(
+      serve(config.accessLog ? accessLogged(board, "dashboard") : board, config.dashboardPort, config.dashboardHost),
+    );
   }
-  console.log(`gateway ready under ${RUNTIME}: http://${config.host}:${servers[0]?.port}`);
-  if (servers[1]) console.log(`dashboard: http://${config.dashboardHost}:${servers[1].port}`);
+  log.info(`gateway ready under ${RUNTIME}`, {
+    url: `http://${config.host}:${servers[0]?.port}`,
+    dashboard: servers[1] && `http://${config.dashboardHost}:${servers[1].port}`,
+    version: VERSION,
+  });
   for (const { name, everyMs, step } of everywhere) {
-    const context = { ...gateway, redis, log: (line: string) => console.log(`${new Date().toISOString()} ${line}`) };
+    const context = { ...gateway, redis, log };
     void repeat(
       name,
       everyMs(config),
@@ -251,15 +264,16 @@ async function main(): Promise<void> {
     "time",
     5_000,
     () => gateway.inspector.time.ask(redis),
-    () => {},
+    noLog,
     () => ending.signal.aborted,
   );
   onStop(async (signals) => {
     if (signals > 1) process.exit(0);
-    console.log(
-      `stopping: not ready for ${config.shutdownMs / 1000} s, then answers what is in hand; a second signal ends it`,
-    );
+    // not ready for SHUTDOWN_DELAY, then what is in hand is answered; a second signal ends it
+    log.info("stopping", { delay_s: config.shutdownMs / 1_000 });
     await leave.begin(servers, config.shutdownMs, ending);
+    log.info("stopped");
+    await endLog();
     process.exit(0);
   });
 }
@@ -267,8 +281,7 @@ async function main(): Promise<void> {
 if (import.meta.main) {
   main().catch((error) => {
     if (error instanceof PortBusy)
-      console.error(`Port ${error.message} is taken. Set PORT or DASHBOARD_PORT to a free one.`);
-    else console.error(error instanceof ConfigError ? error.message : error);
-    process.exit(1);
+      die(logged, `Port ${error.message} is taken. Set PORT or DASHBOARD_PORT to a free one.`);
+    die(logged, error instanceof ConfigError ? error.message : String(error?.stack ?? error));
   });
 }

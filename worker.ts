@@ -13,10 +13,11 @@ import { tellAway } from "./shared/away.ts";
 import { History } from "./shared/board/history.ts";
 import { after } from "./shared/call.ts";
 import { clocks, everywhere } from "./shared/clocks/index.ts";
-import { type Config, ConfigError, readConfig } from "./shared/config.ts";
+import { type Config, readConfig } from "./shared/config.ts";
 import { type JobId, newWorkerId, type ServiceName, serviceName } from "./shared/jobs.ts";
 import { GLOBAL, useNamespace } from "./shared/keys.ts";
 import { Lane } from "./shared/lane.ts";
+import { die, endLog, logSettings, messageOf, log as processLog, startLog } from "./shared/log.ts";
 import { repeat } from "./shared/repeat.ts";
 import { checkResults } from "./shared/result-file.ts";
 import { RUNTIME, tuned } from "./shared/runtime.ts";
@@ -35,20 +36,19 @@ import { Watch } from "./shared/watch.ts";
 
 const callCap = tuned();
 const worker = newWorkerId();
-const log = (line: string) => console.log(`${new Date().toISOString()} worker ${worker}: ${line}`);
-const fail = (message: string): never => {
-  console.error(message);
-  process.exit(1);
-};
+const logged = logSettings(process.env);
+startLog(logged);
+const log = processLog.with({ worker });
+const fail = (message: string): never => die(logged, message);
 
 let config: Config;
 try {
   config = readConfig(process.env);
 } catch (error) {
-  fail(error instanceof ConfigError ? error.message : String(error));
+  fail(messageOf(error));
 }
 
-for (const warning of config!.mistyped.values()) log(warning);
+for (const warning of config!.mistyped.values()) log.warn(warning);
 
 const services = config!.registry
   .deployed()
@@ -74,7 +74,7 @@ const inspector = new Inspector(redis);
 const fit = Promise.withResolvers<void>();
 keepFit(redis, config!.allowVolatile, {
   async fit(warnings) {
-    for (const warning of warnings) log(`Redis: ${warning}`);
+    for (const warning of warnings) log.warn("Redis is not as it should be", { reason: warning });
     await register(redis, services);
     await inspector.time.ask(redis);
     fit.resolve();
@@ -82,7 +82,7 @@ keepFit(redis, config!.allowVolatile, {
   unfit(error) {
     // Calls that run already may end and be settled where Redis is only volatile.
     if (!(error instanceof VolatileRedis) || !isServing) fail(`Redis cannot be used: ${error.message}`);
-    log(`Redis cannot be used: ${error.message} Takes nothing more and stops.`);
+    log.error("Redis cannot be used: takes nothing more and stops", { reason: error.message });
     process.exitCode = 1;
     obey("stop");
   },
@@ -104,7 +104,7 @@ function laneOf(name: ServiceName): { lane: Lane; unblock(): Promise<void> } {
     consumer,
     // A Cluster's client sends again what was cut off, each command by itself: a take of before would start a job for nobody.
     (ask, nonce) => consumer.block(blocking, name, blocking instanceof Redis ? ask : undefined, nonce),
-    log,
+    log.with({ service: name }),
   );
   return {
     lane,
@@ -125,7 +125,8 @@ let state: WorkerInfo["state"] = "running";
 
 /** why large results cannot be written, in a sentence; undefined = they can */
 let resultsFault = await checkResults(config!.resultsDir, worker);
-if (resultsFault) log(`${resultsFault}, at ${config!.resultsDir}; larger answers than RESULT_INLINE_BYTES need it`);
+if (resultsFault)
+  log.error(`${resultsFault}; larger answers than RESULT_INLINE_BYTES need it`, { results_dir: config!.resultsDir });
 
 let over = false;
 const every = (everyMs: number, step: () => Promise<void>, name: string) =>
@@ -182,7 +183,9 @@ every(
   async () => {
     const before = resultsFault;
     resultsFault = await checkResults(config.resultsDir, worker);
-    if (resultsFault !== before) log(resultsFault ?? "RESULTS_DIR can be written again");
+    if (resultsFault === before) return;
+    if (resultsFault) log.error(resultsFault);
+    else log.info("RESULTS_DIR can be written again");
   },
   "results",
 );
@@ -201,6 +204,10 @@ every(
     const used = Number(memory?.get("used_memory") ?? 0);
     const limit = Number(memory?.get("maxmemory") ?? 0);
     const full = limit > 0 && used > 0.9 * limit;
+    if (full !== lanes[0]?.lane.held) {
+      if (full) log.warn("Redis is nearly full: lanes take nothing", { used_bytes: used, limit_bytes: limit });
+      else if (lanes[0]?.lane.held) log.info("Redis has room again: lanes take jobs");
+    }
     for (const { lane } of lanes) lane.held = full;
   },
   "memory",
@@ -227,7 +234,7 @@ function obey(order: string | null): void {
     void shutdown();
   } else if (order === "quiet" && state === "running") {
     state = "quiet";
-    log("quiet: takes nothing more");
+    log.info("quiet: takes nothing more");
     for (const { lane } of lanes) lane.hush();
     lanes[0]?.unblock().catch(() => {});
     presence.announce(describe()).catch(() => {});
@@ -241,7 +248,7 @@ const HAND_BACK_MS = 10_000;
 function handBack(): void {
   for (const { lane } of lanes) lane.stop(true);
   setTimeout(() => {
-    log("stopped without Redis; other workers take the jobs back");
+    log.error("stopped without Redis; other workers take the jobs back");
     process.exit(1);
   }, HAND_BACK_MS);
 }
@@ -251,25 +258,30 @@ async function shutdown(): Promise<void> {
   state = "draining";
   presence.announce(describe()).catch(() => {});
   const busy = lanes.reduce((sum, { lane }) => sum + lane.prefetch.busy, 0);
-  log(
-    `draining: ${busy} ${busy === 1 ? "call has" : "calls have"} ${durationText(config.drainMs)} to end; a second signal hands them back at once`,
-  );
+  // a second signal hands them back at once
+  log.info("draining", { calls: busy, for: durationText(config.drainMs) });
   for (const { lane } of lanes) lane.stop(false);
   void lanes[0]?.unblock().catch(() => {});
   after(config.drainMs, handBack);
   await done;
   over = true;
   await presence.leave().catch(() => {});
-  log("stopped");
+  log.info("stopped");
+  await endLog();
   process.exit(); // with exitCode
 }
 onStop((signals) => {
   if (signals === 1) void shutdown();
-  else if (signals === 2) handBack();
-  else {
-    log("stopped at once by a third signal; other workers take the jobs back when the lease is over");
+  else if (signals === 2) {
+    log.info("second signal: calls are handed back at once");
+    handBack();
+  } else {
+    log.warn("stopped at once by a third signal; other workers take the jobs back when the lease is over");
     process.exit(1);
   }
 });
 isServing = true;
-log(`ready under ${RUNTIME}: ${services.map((name) => `${name}×${slotsOf(name)}`).join(", ")}`);
+log.info(`worker ready under ${RUNTIME}`, {
+  slots: services.map((name) => `${name}×${slotsOf(name)}`).join(","),
+  version: VERSION,
+});

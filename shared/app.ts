@@ -47,7 +47,9 @@ export type Held = { ended: boolean; headers: Record<string, string> };
  * A Hono app whose environment carries the socket's address, and the caller where this process has checked it
  * already (the dashboard's session). Clients cannot set it: it never comes from the request.
  */
-export type Env = { Bindings: { ip: string; caller?: Caller } };
+export type Env = { Bindings: { ip: string; caller?: Caller; seen?: Seen } };
+/** Where the access log reads who asked; there only with ACCESS_LOG=1. */
+export type Seen = { caller?: Caller };
 
 /** A new app that answers every fault as a problem. A slash at the end of a path does not count. */
 export function newApp(): Hono<Env> {
@@ -140,8 +142,16 @@ export const allow = (gateway: Gateway, c: { req: { raw: Request }; env: Env["Bi
   allowed(gateway, c.req.raw, c.env, need);
 
 /** The same, of a request that has no context. @param env  undefined in an app that is asked without a server */
-export const allowed = ({ guard }: Gateway, request: Request, env: Env["Bindings"] | undefined, need: Scope): Caller =>
-  env?.caller ? guard.demand(env.caller, need) : guard.check(request, env?.ip ?? "", need);
+export const allowed = (
+  { guard }: Gateway,
+  request: Request,
+  env: Env["Bindings"] | undefined,
+  need: Scope,
+): Caller => {
+  const caller = env?.caller ? guard.demand(env.caller, need) : guard.check(request, env?.ip ?? "", need);
+  if (env?.seen) env.seen.caller = caller;
+  return caller;
+};
 
 /** The id in a path. @throws Fault unknown_job when it cannot be one */
 export function idOf(text: string): JobId {

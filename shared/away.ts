@@ -1,4 +1,5 @@
 /** A Redis that does not answer is told in the log: a process that waits without a word looks as if it hung. */
+import type { Log } from "./log.ts";
 import { parseRedisUrl, redisAddress } from "./redis-url.ts";
 import type { Connection } from "./script.ts";
 
@@ -35,7 +36,7 @@ const CURES: [RegExp, string][] = [
 export function tellAway(
   redis: Pick<Connection, "on" | "status">,
   url: string,
-  log: (line: string) => void,
+  log: Log,
   { firstMs = FIRST_MS, againMs = AGAIN_MS } = {},
 ): void {
   const where = redisAddress(url);
@@ -51,7 +52,7 @@ export function tellAway(
     const refused = /^[A-Z]+ /.test(why); // Redis's own words: WRONGPASS …, NOAUTH …
     const cure = CURES.find(([pattern]) => pattern.test(why))?.[1];
     const reason = `${refused ? " refuses the connection" : " does not answer"}${why && ` (${why})`}${cure ? `: ${cure}` : ""}`;
-    log(`Redis at ${where}${reason}; waiting for it. REDIS_URL says where it is.`);
+    log.warn(`Redis at ${where}${reason}; waiting for it. REDIS_URL says where it is.`);
     toldAt = performance.now();
     isTold = true;
     timer = undefined;
@@ -80,7 +81,7 @@ export function tellAway(
     clearTimeout(timer);
     timer = undefined;
     why = "";
-    if (isTold) log(`Redis at ${where} answers.`);
+    if (isTold) log.info(`Redis at ${where} answers.`);
     isTold = false;
   });
   if (redis.status !== "ready") wait();

@@ -20,6 +20,7 @@ import type { Head } from "./exchange.ts";
 import type { JobError, JobErrorCode } from "./faults.ts";
 import { MAX_HEAD_BYTES } from "./http1.ts";
 import { OtherJob } from "./job-name.ts";
+import type { Log } from "./log.ts";
 import { post } from "./transport.ts";
 import { durationText, sizeText } from "./units.ts";
 
@@ -49,7 +50,7 @@ export type CallRequest = {
   keepAlive: boolean;
   /** for the connection to come about; a third of the time limit counts where that is less */
   connectTimeoutMs: number;
-  log: (line: string) => void;
+  log: Log;
 };
 
 /** The bytes of a 2xx that is no result: it may be the answer of hours, so a failed job keeps them. `type` as the service gave it, "" = none */

@@ -85,6 +85,8 @@ export const flag = parsed(
   (text) => ({ "1": true, true: true, "0": false, false: false, "": false })[text.toLowerCase()],
   "1 or 0",
 );
+export const oneOf = (words: readonly string[]) =>
+  parsed((text) => words.find((word) => word === text), words.join(", "));
 export const list = (fallback = "") =>
   z
     .string()

@@ -20,6 +20,7 @@ import {
   list,
   namespace,
   number,
+  oneOf,
   origins,
   path,
   rate,
@@ -30,6 +31,7 @@ import {
   webhook,
   webhookSecrets,
 } from "./config-fields.ts";
+import { FORMATS, LEVELS } from "./log.ts";
 import { mistypedVariables } from "./nearest.ts";
 import { BUILT_IN, type Operation, Registry } from "./services.ts";
 import { httpUrl, told, withServicesFile } from "./services-file.ts";
@@ -100,6 +102,9 @@ const ENVIRONMENT = z.object({
   AUTOSCALE_MIN: int(0, 10_000)("1"),
   AUTOSCALE_MAX: int(1, 10_000)("10"),
   AUTOSCALE_TARGET: number(0.01, 10_000)("1"),
+  LOG_FORMAT: oneOf(FORMATS)("text"),
+  LOG_LEVEL: oneOf(LEVELS)("info"),
+  ACCESS_LOG: flag("0"),
   REDACT_KEYS: list("password,passwd,secret,token,authorization,cookie,api_key,access_key,private_key,credentials"),
   IFCCONVERT_URL: z.string().optional(),
   IFCCSV_URL: z.string().optional(),
@@ -268,6 +273,7 @@ export function readConfig(env: Record<string, string | undefined>, { listens = 
     autoscaleMin: e.AUTOSCALE_MIN,
     autoscaleMax: e.AUTOSCALE_MAX,
     autoscaleTarget: e.AUTOSCALE_TARGET,
+    accessLog: e.ACCESS_LOG,
     redactKeys: e.REDACT_KEYS,
     /** variables that nobody reads, though they look like one of these: name → a sentence for the log at start */
     mistyped: mistypedVariables(

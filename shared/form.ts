@@ -4,6 +4,7 @@
  */
 import { Busboy, type BusboyFileStream } from "@fastify/busboy";
 import { Fault } from "./faults.ts";
+import { log } from "./log.ts";
 import { durationText, sizeText } from "./units.ts";
 
 /** ms without a byte after which a sender counts as gone. */
@@ -134,7 +135,7 @@ export async function oneFile<T>(
   } catch (error) {
     // reading failed: the sender has gone
     if (problem === undefined) cut();
-    else if (problem !== error) console.error("unforeseen:", error);
+    else if (problem !== error) log.error("unforeseen", { stack: error instanceof Error ? error : String(error) });
   } finally {
     clearInterval(watch);
     request.signal?.removeEventListener("abort", cut);

@@ -18,8 +18,10 @@ import { Abort } from "./abort.ts";
 import { Bell } from "./bell.ts";
 import { call, type Outcome } from "./call.ts";
 import type { JobError } from "./faults.ts";
+import { logCall, logDropped, logEnds, type Settled } from "./job-log.ts";
 import { type JobId, type JobOptions, random62, type ServiceName } from "./jobs.ts";
 import { Lease } from "./lease.ts";
+import type { Log } from "./log.ts";
 import { Parking } from "./parking.ts";
 import { Prefetch } from "./prefetch.ts";
 import type { Operation } from "./services.ts";
@@ -54,7 +56,7 @@ export class Lane {
   quiet = false;
   /** takes nothing because Redis is nearly full */
   held = false;
-  private done: Settle[] = [];
+  private done: Settled[] = [];
   /** the queue may hold jobs: ask; otherwise the blocker waits for them */
   private hungry = true;
   private blocking = false;
@@ -86,7 +88,7 @@ export class Lane {
     readonly settings: LaneSettings,
     private readonly consumer: Consumer,
     private readonly wait: Wait,
-    private readonly log: (line: string) => void,
+    private readonly log: Log,
   ) {
     this.lease = new Lease(settings.leaseMs);
     const extend = ({ job }: Run, ms: number) => consumer.extend(service, job.id, job.token, ms).catch(() => {});
@@ -144,7 +146,7 @@ export class Lane {
         failures = 0;
       } catch (error) {
         // Settles stay in `done` and go out when Redis is back: nothing is dropped, no call is aborted.
-        if (failures++ === 0) this.log(`Redis: ${logText(error)}; trying on`);
+        if (failures++ === 0) this.log.warn("Redis refuses; trying on", { error: logText(error) });
         await sleep(Math.min(100 * 2 ** Math.min(failures, 5), 2_000) * (0.5 + Math.random()));
       }
     }
@@ -156,7 +158,7 @@ export class Lane {
   }
 
   private async turn(slots: number): Promise<void> {
-    const settles: Settle[] = [];
+    const settles: Settled[] = [];
     let bytes = 0;
     for (const settle of this.done) {
       bytes += settle.result?.length ?? 0;
@@ -169,10 +171,9 @@ export class Lane {
     settles.forEach((settle, i) => {
       // A late settle of an earlier attempt must not strike the run that has the job now.
       if (this.running.get(settle.id)?.job.token === settle.token) this.running.delete(settle.id);
-      if (turned.verdicts[i] === "ok") return;
-      this.log(`${settle.id}: the result of ${settle.token} came too late (${turned.verdicts[i]}); dropped`);
-      this.settles.discard(settle);
+      if (turned.verdicts[i] !== "ok") this.settles.discard(settle);
     });
+    logEnds(this.log, settles, turned.verdicts);
     if (slots > 0) this.took(turned);
     if (this.done.length === 0 && !this.hungry) this.bell.ring(); // the blocker's turn
   }
@@ -227,6 +228,7 @@ export class Lane {
     const { job } = run;
     const began = performance.now();
     const tried = this.parking.parked && this.parking.tried(() => run.abort.aborted);
+    logCall(this.log, job);
     let settle: Settle;
     try {
       const op = this.ops.get(job.operation);
@@ -246,17 +248,19 @@ export class Lane {
       }
     } catch (error) {
       // Nothing of ours may strand a job: what was not foreseen ends it with an error.
-      this.log(`${job.id}: ${error instanceof Error ? error.stack : error}`);
+      this.log.error("unforeseen", { job: job.id, stack: error instanceof Error ? error : String(error) });
       settle = this.settles.failed(run, { code: "bad_job", message: String(error), retryable: false });
     }
     tried?.();
+    run.ms = performance.now() - began;
     this.over(run, settle);
-    this.prefetch.ended(performance.now() - began);
+    this.prefetch.ended(run.ms);
     this.prefetch.fill(this.taking);
     this.bell.ring();
   }
 
-  private over(run: Run, settle: Settle): void {
+  private over(run: Run, settle: Settled): void {
+    settle.run = run;
     run.over = true;
     if (run.why !== "lost") this.done.push(settle);
     else this.settles.discard(settle);
@@ -304,7 +308,7 @@ export class Lane {
       const sights = before?.token === token ? before.sights + 1 : 1;
       const coming = this.nonce !== "" && token.endsWith(this.nonce);
       if (state === "started" && sights >= (coming ? LATE_SIGHTS : 2)) {
-        this.log(`${id}: taken but its reply was lost; handed back`);
+        this.log.warn("job was taken, but its reply was lost; handed back", { job: id });
         this.done.push({ id, token, kind: "return", ttlMs: this.settings.failureTtlMs });
         if (coming) this.nonce = ""; // the answer is not believed any more when it comes
       } else strangers.set(id, { token, sights });
@@ -328,7 +332,7 @@ export class Lane {
 
   /** Closes the call of an attempt that is no longer ours, and forgets what it may have come to. */
   private drop(run: Run, why: string): void {
-    this.log(`${run.job.id}: ${why}; the call of ${run.job.token} is dropped`);
+    logDropped(this.log, run.job, why);
     run.why = "lost";
     run.abort.abort();
     const its = (settle: Settle) => settle.token === run.job.token && settle.id === run.job.id;

@@ -10,6 +10,7 @@
  */
 import { backoffMs } from "./call.ts";
 import type { ServiceName } from "./jobs.ts";
+import type { Log } from "./log.ts";
 import type { Connection } from "./script.ts";
 import type { Operation } from "./services.ts";
 import type { Taken } from "./store/consume.ts";
@@ -39,7 +40,7 @@ export class Parking {
     private readonly service: ServiceName,
     private readonly redis: Connection,
     private readonly settings: ParkingSettings,
-    private readonly log: (line: string) => void,
+    private readonly log: Log,
     private readonly resume: () => void,
   ) {}
 
@@ -58,7 +59,7 @@ export class Parking {
     }
     this.parked = { since: now, reason, probes: 0 };
     this.proven = false;
-    this.log(`${this.service}: parked, ${reason}`);
+    this.log.warn("lane parked: the service refuses connections", { reason });
     void notePark(this.redis, this.service).catch(() => {});
     void this.probe(op, this.parked);
   }
@@ -134,7 +135,7 @@ export class Parking {
   }
 
   private unpark(): void {
-    this.log(`${this.service}: resumes`);
+    this.log.info("lane resumed");
     void endPark(this.redis, this.service).catch(() => {});
     this.parked = undefined;
     this.trials = 0;

@@ -14,6 +14,7 @@ import { setTimeout } from "node:timers";
 import type { Home } from "./exchange.ts";
 import type { Connection } from "./http1.ts";
 import type { OtherJob } from "./job-name.ts";
+import { type Log, noLog } from "./log.ts";
 
 /** ms; servers close an idle connection after 2 to 75 s, and what is sent at that moment is lost. */
 const IDLE_MS = 1_000;
@@ -41,7 +42,7 @@ export class Pool implements Home {
   /** whether the origin's last answer named its job; undefined = there was none yet */
   private named: boolean | undefined;
   /** of the last call */
-  log: (line: string) => void = () => {};
+  log: Log = noLog;
 
   constructor(private readonly origin: string) {}
 
@@ -98,7 +99,8 @@ export class Pool implements Home {
     this.distrustedUntil = now + DISTRUST_MS;
     if (now >= this.loggedUntil) {
       this.loggedUntil = this.distrustedUntil;
-      this.log(`${this.origin} ${why}; for ${DISTRUST_MS / 60_000} min each call there gets a connection of its own`);
+      const fields = { origin: this.origin, why, for: `${DISTRUST_MS / 60_000} min` };
+      this.log.warn("each call to this service gets a connection of its own", fields);
     }
     for (const connection of this.idle.splice(0)) connection.close();
   }

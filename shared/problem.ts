@@ -1,5 +1,6 @@
 /** A Fault as a client sees it: RFC 9457 `application/problem+json`. */
 import { FAULTS, Fault } from "./faults.ts";
+import { log } from "./log.ts";
 
 /** @param instance  path of the request */
 export function problem(fault: Fault, instance: string, headers: Record<string, string> = {}): Response {
@@ -33,6 +34,6 @@ export function problem(fault: Fault, instance: string, headers: Record<string, 
 /** What was thrown, as a fault; anything unforeseen is ours, is logged, and is never shown. */
 export function toFault(error: unknown): Fault {
   if (error instanceof Fault) return error;
-  console.error("unforeseen:", error);
+  log.error("unforeseen", { stack: error instanceof Error ? error : String(error) });
   return new Fault("internal", "Something went wrong in the gateway; the operators find it in its log.");
 }

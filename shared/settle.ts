@@ -8,6 +8,7 @@ import { bothEnds } from "./answer.ts";
 import { backoffMs, type Kept, type Outcome } from "./call.ts";
 import type { JobError } from "./faults.ts";
 import type { JobId, JobOptions, WorkerId } from "./jobs.ts";
+import type { Log } from "./log.ts";
 import { discardResult, keepResult, whyNotWritten } from "./result-file.ts";
 import type { Operation } from "./services.ts";
 import type { Settle, Taken } from "./store/consume.ts";
@@ -22,8 +23,15 @@ export type SettleSettings = {
   resultWriteRetryMs: number;
 };
 
-/** An attempt in a lane's hands. heardAt: performance.now() when it came; over: its settle is made. */
-export type Run = { job: Taken; heardAt: number; abort: Abort; why?: "cancel" | "drain" | "lost"; over?: boolean };
+/** An attempt in a lane's hands. heardAt: performance.now() when it came; over: its settle is made; ms: how long the call took. */
+export type Run = {
+  job: Taken;
+  heardAt: number;
+  abort: Abort;
+  why?: "cancel" | "drain" | "lost";
+  over?: boolean;
+  ms?: number;
+};
 
 /** The time by Redis, ms since 1970: what it was when the job was taken, and what has passed since. */
 export const redisNow = ({ job, heardAt }: Pick<Run, "job" | "heardAt">): number =>
@@ -52,7 +60,7 @@ export class Settles {
   constructor(
     private readonly worker: WorkerId,
     private readonly settings: SettleSettings,
-    private readonly log: (line: string) => void,
+    private readonly log: Log,
     private readonly extend: (run: Run, ms: number) => Promise<unknown>,
   ) {}
 
@@ -131,12 +139,13 @@ export class Settles {
       for (;;) {
         try {
           await keepResult(resultsDir, run.job, result);
-          if (failures > 0) this.log(`${run.job.id}: its answer was written to RESULTS_DIR at last`);
+          if (failures > 0) this.log.info("result was written to RESULTS_DIR at last", { job: run.job.id });
           return undefined;
         } catch (error) {
           const why = whyNotWritten(error);
           const leftMs = end - performance.now();
-          if (failures++ === 0) this.log(`${run.job.id}: ${size} bytes could not be written to RESULTS_DIR: ${why}`);
+          if (failures++ === 0)
+            this.log.error("result cannot be written to RESULTS_DIR", { job: run.job.id, bytes: size, error: why });
           if (size <= MAX_INLINE || leftMs <= 0 || run.why) return why;
           this.unwritten.set(run.job.id, why);
           if (failures === 1) void this.extend(run, resultWriteRetryMs); // without Redis nobody reaps, either

@@ -15,6 +15,7 @@ import { dial } from "./dial.ts";
 import { type Body, type Exchange, NOTHING } from "./exchange.ts";
 import { available, Connection } from "./http1.ts";
 import { namesJob, OtherJob } from "./job-name.ts";
+import type { Log } from "./log.ts";
 import { type Pool, poolOf } from "./pool.ts";
 import { proxied } from "./runtime.ts";
 import { VERSION } from "./version.ts";
@@ -32,7 +33,7 @@ export type Post = {
   vouched: boolean;
   /** ms for the connection to come about */
   connectMs: number;
-  log: (line: string) => void;
+  log: Log;
   onHead: Exchange["onHead"];
 };
 

@@ -4,6 +4,7 @@ import { createServer } from "node:net";
 import { Abort } from "../shared/abort.ts";
 import { call as callHere } from "../shared/call.ts";
 import { dial, type Lookup, type Unreachable } from "../shared/dial.ts";
+import { noLog } from "../shared/log.ts";
 import { errorOf, messageOf, type Rows, serve, underBoth } from "./fixtures/call-harness.ts";
 import { http, JSON_TYPE } from "./fixtures/raw-server.ts";
 import { silentHost } from "./fixtures/silent-host.ts";
@@ -137,7 +138,7 @@ test("a busy connection is replaced after some 30 s, so that a new replica gets 
       freshConnection: false,
       keepAlive: false,
       connectTimeoutMs: 10_000,
-      log: () => {},
+      log: noLog,
     });
   try {
     for (const [i, body] of ["", "young", "", "old", ""].entries())

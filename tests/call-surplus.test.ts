@@ -172,7 +172,7 @@ underBoth(({ start, client }: Rows) => {
       const lines = await client().logged();
       expect(lines).toHaveLength(1);
       expect(lines[0]).toContain(
-        `${new URL(service.url).origin} sent more than was asked for (after the answer of job_3`,
+        `origin=${new URL(service.url).origin} why="sent more than was asked for (after the answer of job_3`,
       );
     }
   });

@@ -149,7 +149,7 @@ test("fields of a record: every name is short and unique, and every state is kno
 /** Which layer a file is of: it may import its own and those before it. */
 const LAYERS: [RegExp, string][] = [
   [
-    /^shared\/(faults|addresses|ssrf|units|version|runtime|answer|nearest|redis-url|base-path|base-url|words|json|json-file|json-schema|issue-words)\.ts$/,
+    /^shared\/(faults|log|addresses|ssrf|units|version|runtime|answer|nearest|redis-url|base-path|base-url|words|json|json-file|json-schema|issue-words)\.ts$/,
     "leaf",
   ],
   [/^shared\/jobs\.ts$/, "jobs"],
@@ -243,8 +243,7 @@ test("what must not know HTTP status, Redis, or the environment does not", () =>
 
 /** Where the machine's own clock is read, how often, and why nothing is decided by it. */
 const WALL_CLOCK: Record<string, [times: number, why: string]> = {
-  "gateway.ts": [1, "the time of a log line"],
-  "worker.ts": [1, "the time of a log line"],
+  "shared/log.ts": [2, "the time of a log line"],
   "shared/store/time.ts": [1, "stands in until Redis first says what time it is"],
   "shared/answer.ts": [1, "a Retry-After date of an answer that has no Date: there is nothing else to count from"],
 };

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import { sweep } from "../shared/clocks/sweep.ts";
 import { readConfig } from "../shared/config.ts";
 import type { JobId } from "../shared/jobs.ts";
+import { noLog } from "../shared/log.ts";
 import { Lister } from "../shared/store/list.ts";
 import { Operator } from "../shared/store/operate.ts";
 import { register } from "../shared/store/presence.ts";
@@ -56,7 +57,7 @@ const sorted = (ids: Iterable<JobId>) => [...ids].sort();
 const sweepStep = async () => {
   await register(w.redis, [SERVICE]);
   const config = readConfig({ RESULTS_DIR: "/nonexistent", WORK_URL: "" });
-  await sweep.step({ maintainer: s.maintainer, config, watch: { look: () => true }, log: () => {} });
+  await sweep.step({ maintainer: s.maintainer, config, watch: { look: () => true }, log: noLog });
 };
 
 test("what finishes in one turn has one entry for 32, a job on its own stands by itself; all are listed, newest first, and counted", async () => {

@@ -7,6 +7,7 @@ import { gatewayApp } from "../gateway.ts";
 import { ANSWERS } from "../shared/openapi-answers.ts";
 import { serve } from "../shared/runtime.ts";
 import { startBrowser, visit } from "./support/browser.ts";
+import { DENO } from "./support/deno.ts";
 import { DEPLOYED, startGatewayApp, type TestGateway } from "./support/gateway.ts";
 import { freePort, startRedis, type TestRedis } from "./support/redis.ts";
 import { startProcess } from "./support/stack.ts";
@@ -316,7 +317,7 @@ test("/docs in a browser: shows the operations, asks no other host, runs nothing
   }
 }, 60_000);
 
-test.if(Bun.which("deno") !== null)(
+test.if(DENO !== null)(
   "under Deno: the same document, and the page",
   async () => {
     const port = await freePort();

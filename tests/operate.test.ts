@@ -173,7 +173,7 @@ test("the audit says who did what to how many, newest first, never the key", asy
     filter: { service: "work", state: "failed", tag: "odd" },
   });
   expect(JSON.stringify(entries)).not.toContain("admin-key-1");
-  expect(stack.gateway.output()).toMatch(/^\{"audit":\{"at":"[^"]+","who":"[0-9a-f]{16}"/m);
+  expect(stack.gateway.output()).toMatch(/INFO {2}audit who=[0-9a-f]{16} ip=127\.0\.0\.1 /);
   expect((await get("/audit?limit=2")).entries.length).toBe(2);
   expect((await get("/audit?limit=0")).status).toBe(422);
 });

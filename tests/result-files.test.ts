@@ -7,6 +7,7 @@ import { STRAY_AGE_MS, strays } from "../shared/clocks/strays.ts";
 import { sweep } from "../shared/clocks/sweep.ts";
 import { readConfig } from "../shared/config.ts";
 import { type JobId, newJobId, resultDir } from "../shared/jobs.ts";
+import { noLog } from "../shared/log.ts";
 import { keepResult } from "../shared/result-file.ts";
 import { Operator } from "../shared/store/operate.ts";
 import { register } from "../shared/store/presence.ts";
@@ -31,7 +32,7 @@ const context = () => ({
   maintainer: s.maintainer,
   config: readConfig({ RESULTS_DIR: dir }),
   watch: { look: () => true },
-  log: () => {},
+  log: noLog,
 });
 const folders = () => readdirSync(join(dir, SERVICE));
 

@@ -6,6 +6,7 @@ import { type AddressInfo, createServer as createTcpServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { allowance, checkTarget, GuardError, type GuardOptions, guardedFetch, isPublic } from "../shared/ssrf.ts";
+import { DENO } from "./support/deno.ts";
 
 type Seen = { method: string; url: string; headers: IncomingMessage["headers"]; body: string };
 const seen: Seen[] = [];
@@ -293,7 +294,7 @@ describe("limits", () => {
 
 /** The same in a process of its own. */
 async function apart(runtime: string, ask: object, env: Record<string, string> = {}) {
-  const command = runtime === "deno" ? ["deno", "run", "-A", "--quiet"] : [process.execPath];
+  const command = runtime === "deno" ? [DENO ?? "deno", "run", "-A", "--quiet"] : [process.execPath];
   const child = Bun.spawn([...command, "tests/support/guarded.ts", JSON.stringify(ask)], {
     cwd: join(import.meta.dir, ".."),
     env: { PATH: process.env.PATH ?? "", HOME: process.env.HOME ?? "", ...env },

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { sweep } from "../shared/clocks/sweep.ts";
 import { readConfig } from "../shared/config.ts";
 import type { JobId } from "../shared/jobs.ts";
+import { noLog } from "../shared/log.ts";
 import { register } from "../shared/store/presence.ts";
 import { ASK, DAY, KEYS, SERVICE, settle, startStore, type TestStore, type TestWorker } from "./support/store.ts";
 
@@ -184,7 +185,7 @@ test("an entry whose record is gone is dropped", async () => {
 // ---- expiry
 
 const config = () => readConfig({ RESULTS_DIR: dir, WORK_URL: "" });
-const context = () => ({ maintainer: s.maintainer, config: config(), watch: { look: () => true }, log: () => {} });
+const context = () => ({ maintainer: s.maintainer, config: config(), watch: { look: () => true }, log: noLog });
 const finished = async (more = {}) => {
   const id = await s.submit();
   const [taken] = await w.take(1);

@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import { reap as clock } from "../shared/clocks/reap.ts";
 import { readConfig } from "../shared/config.ts";
+import { noLog } from "../shared/log.ts";
 import { overrunMs } from "../shared/store/maintain.ts";
 import { register } from "../shared/store/presence.ts";
 import { reportProgress } from "../shared/store/progress.ts";
@@ -198,7 +199,7 @@ const context = (env: Record<string, string>, watch: Pick<Watch, "look"> = { loo
   maintainer: s.maintainer,
   config: readConfig(env),
   watch,
-  log: () => {},
+  log: noLog,
 });
 
 test("the reap clock does nothing before a full lease of its own unbroken beats (rule 4)", async () => {

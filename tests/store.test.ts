@@ -191,7 +191,7 @@ test("started → cancel asked → canceled, whatever the call came to (rule 8)"
     expect(await s.producer.cancel(taken.id)).toBe("asked");
     expect(await s.state(taken.id)).toBe("started");
     expect(await w.beat(SERVICE)).toEqual([taken.id]); // seen even when its message was lost
-    expect(await w.settle(settle(taken, kind))).toEqual(["ok"]);
+    expect(await w.settle(settle(taken, kind))).toEqual(["canceled"]);
     const record = await s.inspector.record(taken.id);
     expect(record).toMatchObject({ state: "canceled", result: undefined, error: { code: "canceled" } });
     expect(await s.ttl(taken.id)).toBeGreaterThan(0);

@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { tellAway } from "../shared/away.ts";
 import { PROTOCOL } from "../shared/keys.ts";
+import { listLog } from "./support/log.ts";
 import { freePort, startRedis, type TestRedis } from "./support/redis.ts";
 import { type Stack, type StackOptions, startProcess, startStack, until } from "./support/stack.ts";
 
@@ -357,18 +358,18 @@ test("without a Redis, worker and gateway say where they look and why they wait,
 test("an absence of Redis is told after a while, then at intervals; a short one is not, nor any password", async () => {
   const redis = Object.assign(new EventEmitter(), { status: "connecting" });
   const lines: string[] = [];
-  tellAway(redis as never, "redis://me:hush-hush@db:7000", (line) => lines.push(line), { firstMs: 60, againMs: 200 });
+  tellAway(redis as never, "redis://me:hush-hush@db:7000", listLog(lines), { firstMs: 60, againMs: 200 });
   redis.emit("error", new Error("WRONGPASS invalid username-password pair"));
   redis.emit("close");
   await until(() => lines.length > 0);
-  expect(lines[0]).toStartWith("Redis at db:7000 refuses the connection (WRONGPASS ");
+  expect(lines[0]).toStartWith("WARN  Redis at db:7000 refuses the connection (WRONGPASS ");
   await Bun.sleep(100); // a connection that comes and goes is told no oftener
   for (const event of ["ready", "close", "ready", "close"]) redis.emit(event);
-  expect(lines).toEqual([lines[0] as string, "Redis at db:7000 answers."]);
+  expect(lines).toEqual([lines[0] as string, "INFO  Redis at db:7000 answers."]);
   await until(() => lines.length > 2);
   redis.emit("ready");
   expect(lines.slice(2)).toEqual([
-    "Redis at db:7000 does not answer; waiting for it. REDIS_URL says where it is.",
-    "Redis at db:7000 answers.",
+    "WARN  Redis at db:7000 does not answer; waiting for it. REDIS_URL says where it is.",
+    "INFO  Redis at db:7000 answers.",
   ]);
 });

@@ -1,5 +1,6 @@
 /** Cancel from anywhere, the two signals, the key that a microservice sees over attempts. */
 import { afterEach, expect, test } from "bun:test";
+import { DENO } from "./support/deno.ts";
 import { freePort } from "./support/redis.ts";
 import { type Stack, type StackOptions, startStack, until } from "./support/stack.ts";
 
@@ -59,7 +60,7 @@ test("SIGTERM: calls that end within DRAIN_TIMEOUT end as usual, nothing more is
   const waiting = await stack.submit({});
   const [worker] = stack.workers;
   worker?.kill("SIGTERM");
-  await worker?.says(/draining: 1 call/);
+  await worker?.says(/draining calls=1 /);
   expect(await worker?.exited).toBe(0);
   expect([await state(id), await state(waiting)]).toEqual(["finished", "queued"]);
   expect(stack.service.byJob(id)[0]?.aborted).toBe(false);
@@ -114,7 +115,7 @@ test("an idle worker ends soon after SIGTERM: no BLMOVE holds it", async () => {
   expect(performance.now() - began).toBeLessThan(3_500); // BLMOVE alone would take up to 4 s
 }, 60_000);
 
-test.if(Bun.which("deno") !== null)(
+test.if(DENO !== null)(
   "under Deno: a body that is too large is a problem, and SIGTERM hands back",
   async () => {
     await start({ runtime: "deno" });

@@ -32,7 +32,9 @@ export function gate({ guard, inspector }: Gateway) {
   const caller = (c: C): Caller => {
     const cookie = getCookie(c, COOKIE);
     const session = cookie ? guard.session.read(cookie, ipOf(c), inspector.time.now()) : undefined;
-    return session ?? guard.check(c.req.raw, c.env?.ip ?? "", "read");
+    const found = session ?? guard.check(c.req.raw, c.env?.ip ?? "", "read");
+    if (c.env?.seen) c.env.seen.caller = found;
+    return found;
   };
 
   /**

@@ -5,6 +5,7 @@
 import type { Context } from "hono";
 import type { Env, Gateway } from "../app.ts";
 import type { Caller } from "../auth.ts";
+import { auditLog } from "../log.ts";
 import { redactJson, secretKeys } from "../redact.ts";
 import { Operator } from "../store/operate.ts";
 
@@ -30,7 +31,8 @@ export function relay(gateway: Gateway, api: Api) {
   async function note(caller: Caller, method: string, path: string, answer: Response): Promise<void> {
     const { status } = answer;
     if (status >= 400) {
-      console.log(`dashboard: ${caller.name} (${caller.scope}) ${caller.ip} ${method} ${path} refused: ${status}`);
+      const { name: who, scope, ip } = caller;
+      auditLog.info("refused on the dashboard", { who, scope, ip, method, path, status });
       return;
     }
     if (NOTED.test(path)) return;

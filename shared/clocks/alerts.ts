@@ -49,7 +49,7 @@ async function tell(context: EveryContext, store: AlertStore, url: string): Prom
   for (const leased of await store.lease(leaseMs, MOST - inHand)) {
     inHand++;
     deliver(context, store, url, leased)
-      .catch((error) => context.log(`alerts: ${leased.rule}: ${logText(error)}; tried again`))
+      .catch((error) => context.log.warn("alert not sent; tried again", { rule: leased.rule, error: logText(error) }))
       .finally(() => inHand--);
   }
 }
@@ -76,6 +76,6 @@ async function deliver({ config, log }: EveryContext, store: AlertStore, url: st
     ...(sent.error ? { error: sent.error } : {}),
     ...(over && !sent.ok ? { gaveUp: true } : {}),
   };
-  if (line.gaveUp) log(`alerts: given up: ${event.data.text} (${sent.error})`);
+  if (line.gaveUp) log.warn("alert given up", { rule, alert: event.data.text, status: sent.status, error: sent.error });
   await store.settle(rule, due, over ? -1 : delayMs, text, line);
 }

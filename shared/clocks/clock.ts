@@ -1,6 +1,7 @@
 /** What every clock is given. A clock keeps no job in memory: each step may run on any process, or on two at once. */
 import type { History } from "../board/history.ts";
 import type { Config } from "../config.ts";
+import type { Log } from "../log.ts";
 import type { Connection } from "../script.ts";
 import type { Snapshots } from "../snapshot.ts";
 import type { Maintainer } from "../store/maintain.ts";
@@ -12,7 +13,7 @@ export type EveryContext = {
   snapshots: Snapshots;
   history: History;
   config: Config;
-  log(line: string): void;
+  log: Log;
 };
 
 export type ClockContext = {
@@ -20,7 +21,7 @@ export type ClockContext = {
   config: Config;
   /** whether this process may judge others dead */
   watch: Pick<Watch, "look">;
-  log(line: string): void;
+  log: Log;
 };
 
 export type Clock<C = ClockContext> = {

@@ -32,7 +32,13 @@ export const outbox: Clock = {
       for (const effect of await box.lease(service, leaseMs, room)) {
         inHand++;
         deliver(context, box, service, effect)
-          .catch((error) => log(`outbox: ${effect.entry}: ${logText(error)}; tried again in a minute`))
+          .catch((error) =>
+            log.warn("outbox entry failed; tried again in a minute", {
+              service,
+              entry: effect.entry,
+              error: logText(error),
+            }),
+          )
           .finally(() => inHand--);
       }
     }
@@ -54,7 +60,7 @@ async function callBack(
   id: JobId,
 ) {
   if (config.webhookSecrets.length === 0) {
-    if (!told) log("callbacks wait: this worker has no WEBHOOK_SECRET");
+    if (!told) log.warn("callbacks wait: this worker has no WEBHOOK_SECRET");
     told = true;
     await box.again(service, effect, NOT_MINE_MS);
     return;
@@ -82,4 +88,10 @@ async function callBack(
     ...(error ? { error } : {}),
   };
   await box.tried(id, effect, over ? -1 : delayMs, over && !sent.ok ? { ...line, gaveUp: true } : line);
+  if (!sent.ok || log.on("debug")) {
+    const fields = { job: id, try: tries, status, ms, error, ...(over ? {} : { delay_ms: Math.round(delayMs) }) };
+    if (sent.ok) log.debug("callback delivered", fields);
+    else if (over) log.warn("callback given up", fields);
+    else log.info("callback failed; tried again", fields);
+  }
 }

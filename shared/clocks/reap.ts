@@ -15,9 +15,14 @@ export const reap: Clock = {
       for (const worker of workers) {
         // Bounded: a hundred jobs a call, and as long as it brings something.
         for (let round = 0; round < 1_000; round++) {
-          const [back, failed, left] = await maintainer.reap(service, worker, rules);
-          if (back + failed > 0)
-            log(`${service}: worker ${worker} is gone or late; ${back} handed on, ${failed} failed`);
+          const [back, failed, left, ended] = await maintainer.reap(service, worker, rules);
+          for (let i = 0; i < ended.length; i += 4) {
+            const [job, operation, attempt, outcome] = ended.slice(i, i + 4);
+            const fields = { job, operation, service, attempt: Number(attempt), lost_worker: worker };
+            if (outcome === "redelivered") log.warn("job is redelivered: its worker is gone", fields);
+            else if (outcome === "canceled") log.info("job canceled: its worker is gone", fields);
+            else log.warn("job failed: its worker is gone or late", { ...fields, code: outcome });
+          }
           if (left <= 0 || back + failed === 0) break;
         }
       }

@@ -13,6 +13,6 @@ export const strays: Clock = {
   async step({ maintainer, config, log }) {
     const known = (service: string, ids: string[]) => maintainer.known(serviceName(service), ids);
     const removed = await sweepStrays(config.resultsDir, known, STRAY_AGE_MS);
-    if (removed > 0) log(`strays: ${removed} result files without a job removed from RESULTS_DIR`);
+    if (removed > 0) log.info("result files without a job removed from RESULTS_DIR", { files: removed });
   },
 };

@@ -29,7 +29,8 @@ export const sweep: Clock = {
           const kept = new Set<string>();
           const remove = (id: JobId) =>
             rm(resultDir(config.resultsDir, id), { force: true, recursive: true }).catch((error) => {
-              if (kept.size === 0) log(`sweep: RESULTS_DIR: ${whyNotWritten(error)}; tried again`);
+              if (kept.size === 0)
+                log.warn("result files cannot be removed; tried again", { error: whyNotWritten(error) });
               kept.add(id);
             });
           await Promise.all(gone.map(remove));

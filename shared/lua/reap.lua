@@ -14,21 +14,29 @@
 -- ARGV[7] once     text  " op op ": operations that may not run twice (on_orphan: fail)
 -- ARGV[8] seen     int   ms, Redis TIME when the reaper last looked at the leases
 --
--- reply { handed back, failed, left }
+-- reply { handed back, failed, left, ended }
 --   left  jobs that the worker still holds; -1 = nothing is left and the worker was struck from leases;
 --         -2 = this call was long on its way (it waited for Redis, or was sent again): nothing was written, look again
 --
+--   ended flat: id, operation, attempt, outcome, of each job that the worker held: "redelivered", or how it ended
+--
 -- The lease is read again in the script that acts on it. The token is voided, so the old worker's settle reads "lost".
 -- Rule 4: a call that outlived an outage of Redis comes before the beats of the living.
-if math.abs(now - seen) > lease / 2 then return { 0, 0, -2 } end
+if math.abs(now - seen) > lease / 2 then return { 0, 0, -2, {} } end
 local beat = tonumber(call('ZSCORE', K.leases, worker))
 -- A beat far ahead is from before the clock was set back; the living have beaten since.
 local dead = not beat or math.abs(now - beat) > lease
 local held, wake = K.held .. worker, K.wake .. worker
-local back, failed = 0, 0
+local back, failed, ended = 0, 0, {}
+
+local function note(job, outcome)
+  local n = #ended
+  ended[n + 1], ended[n + 2], ended[n + 3], ended[n + 4] = job.id, job.h.op, text(job.attempt), outcome
+end
 
 -- job: what look read of it.
 local function verdict(job, code, message)
+  note(job, job.x and 'canceled' or code)
   job.h.start = voided(job.h.start)
   if job.x then
     close(job.id, job, 'canceled', ttl, 'a', job.attempt, 'err', CANCELED)
@@ -74,6 +82,7 @@ local function look(id)
     else
       count('redelivered')
       back = back + 1
+      note(job, 'redelivered')
       local v = rev_of(h, f[2]) + 1
       h.state, h.more, h.start = 'queued', 1, voided(h.start)
       call('HSET', key, 'h', head_text(h), 'a', attempt - 1, 'd', d, 'v', v, 'log', logged(job, 'orphaned'))
@@ -101,4 +110,4 @@ if left == 0 and beat and now - beat > lease + block then
 end
 write_ends()
 write_tally()
-return { back, failed, left }
+return { back, failed, left, ended }

@@ -25,6 +25,7 @@
 --
 -- reply { odd, jobs, more, started }
 --   odd   flat: place among the settles, verdict, of those that are not "ok" (done, now or by an earlier sending of the token):
+--         "canceled" done, but a cancel had been asked for; "failed" done, and the redelivery was one too many
 --         "lost" the token is not ours: nothing written, drop the work; "gone" no such record
 --   jobs  flat: id, payload; and before those that share it, known by its space in front: " created op attempt run redeliveries
 --         deadline", and after a line end the options, if any. The token is attempt.worker.nonce

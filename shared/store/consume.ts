@@ -81,7 +81,8 @@ function addSettle(values: ScriptValue[], { id, kind, timing = "", result, entry
   } else values.push(id, entry, error);
 }
 
-export type Verdict = "ok" | "lost" | "gone";
+/** "canceled", "failed": settled, but as that and not as the settle asked. */
+export type Verdict = "ok" | "canceled" | "failed" | "lost" | "gone";
 export const MORE = { empty: 0, jobs: 1, concurrency: 2, paused: 3 } as const;
 
 /** What a turn did: a verdict a settle, the jobs that it started, whether there are more (MORE). */

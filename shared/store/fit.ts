@@ -1,6 +1,7 @@
 /** Whether a Redis may be used: looked at on each connect, because another one may have taken its place. */
 import { Cluster, type Redis } from "ioredis";
 import { GLOBAL, PROTOCOL } from "../keys.ts";
+import type { Log } from "../log.ts";
 import type { Connection } from "../script.ts";
 import { info, logText, UnfitRedis } from "./redis.ts";
 
@@ -70,7 +71,7 @@ const TOLD_MS = 60_000;
 export function keepFit(
   redis: Connection,
   allowVolatile: boolean,
-  on: { fit(warnings: string[]): Promise<void>; unfit(error: UnfitRedis): void; log(line: string): void },
+  on: { fit(warnings: string[]): Promise<void>; unfit(error: UnfitRedis): void; log: Log },
 ): void {
   let latest = 0;
   const check = async () => {
@@ -85,7 +86,7 @@ export function keepFit(
         if (error instanceof UnfitRedis) return on.unfit(error);
         if (redis.status !== "ready" || performance.now() - toldAt < TOLD_MS) continue;
         // a failover: READONLY; a full disk: MISCONF
-        on.log(
+        on.log.warn(
           `Redis ${error instanceof ReadOnlyRedis ? error.message : `refuses (${logText(error)})`}; trying again until it may be used.`,
         );
         toldAt = performance.now();

@@ -23,7 +23,7 @@ const reapScript = script<
     once: "text";
     seen: "int";
   },
-  [back: number, failed: number, left: number]
+  [back: number, failed: number, left: number, ended: string[]]
 >("reap", {
   worker: "text",
   lease: "int",

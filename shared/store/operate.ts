@@ -1,6 +1,7 @@
 /** Verbs of those who operate: pause, resume and empty a queue, act on many jobs, order a worker, and what they did. */
 import type { JobId, ServiceName } from "../jobs.ts";
 import { GLOBAL, keysOf, root } from "../keys.ts";
+import { auditLog } from "../log.ts";
 import { type Connection, script } from "../script.ts";
 import { ANSWER_MS } from "./produce.ts";
 import { asFault, within } from "./redis.ts";
@@ -175,10 +176,10 @@ export class Operator {
     await this.ask(() => this.redis.publish(GLOBAL.ordered, `${worker} ${order}`)).catch(() => {});
   }
 
-  /** Writes down what an operator did: a line of JSON in the log, and the newest thousand in Redis. */
+  /** Writes down what an operator did: a line in the log, and the newest thousand in Redis. */
   async note(entry: Omit<AuditEntry, "at">): Promise<void> {
     const line = JSON.stringify({ at: new Date(this.time.now()).toISOString(), ...entry });
-    console.log(`{"audit":${line}}`);
+    auditLog.info("audit", entry);
     // the deed is done: that it could not be kept here must not make it look undone
     await this.ask(() =>
       this.redis

@@ -25,7 +25,7 @@ export async function probe(world: World, redis: Redis, checker: Checker): Promi
   );
   const ended = async () => {
     for (const worker of sleepers) {
-      const id = /worker (\w+): ready/.exec(worker.process.output())?.[1];
+      const id = /worker ready .*worker=(\w+)/.exec(worker.process.output())?.[1];
       if ((await redis.scard(`lh:{${SERVICE}}:held:${id}`)) > 0) sleepers.delete(worker);
     }
     const states = await Promise.all(ids.map((id) => redis.hget(`lh:{${SERVICE}}:job:${id}`, "h")));

@@ -136,8 +136,8 @@ const settle = fc
           const ours = current.get(s.id)?.state === "started" && current.get(s.id)?.token === s.token;
           // Sent twice, a job that was queued again may have been taken again by the first sending.
           const anew = how === "twice" && slots > 0 && s.kind !== "finish" && s.kind !== "fail";
-          if (ours && told.verdicts[i] !== "ok" && !anew)
-            throw new Error(`${s.id}: ${told.verdicts[i]} of the right token`);
+          const accepted = ["ok", "canceled", "failed"].includes(told.verdicts[i] as string);
+          if (ours && !accepted && !anew) throw new Error(`${s.id}: ${told.verdicts[i]} of the right token`);
           worker.hand.delete(s.id);
         });
         for (const taken of told.jobs) worker.hand.set(taken.id, taken);

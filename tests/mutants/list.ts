@@ -329,7 +329,7 @@ export const MUTANTS: Mutant[] = [
   {
     name: "a call of the reaper that outlived an outage still judges",
     file: "shared/lua/reap.lua",
-    from: "if math.abs(now - seen) > lease / 2 then return { 0, 0, -2 } end\n",
+    from: "if math.abs(now - seen) > lease / 2 then return { 0, 0, -2, {} } end\n",
     to: "",
     check: ["tests/lease.test.ts"],
   },

@@ -6,6 +6,7 @@
 import { createServer } from "node:net";
 import { Abort } from "../../shared/abort.ts";
 import { call } from "../../shared/call.ts";
+import { noLog } from "../../shared/log.ts";
 
 const LIMIT_MS = 7_200_000;
 
@@ -23,7 +24,7 @@ async function silentCall(runtime: string, url: string): Promise<boolean> {
     freshConnection: false,
     keepAlive: false,
     connectTimeoutMs: 10_000,
-    log: console.log,
+    log: noLog,
   });
   console.log(runtime, JSON.stringify(outcome));
   return outcome.kind === "finished" && outcome.result === '{"slept":true}';

@@ -2,7 +2,9 @@
 import { afterAll, afterEach, beforeAll, beforeEach } from "bun:test";
 import { z } from "zod";
 import { Lane, type LaneSettings, type Wait } from "../../shared/lane.ts";
+import type { Log } from "../../shared/log.ts";
 import { type Operation, operation } from "../../shared/services.ts";
+import { listLog } from "./log.ts";
 import { type FakeService, startService } from "./service.ts";
 import { DAY, SERVICE, startStore, type TestStore } from "./store.ts";
 
@@ -39,12 +41,13 @@ export class Lanes {
     private readonly service: FakeService,
   ) {}
 
-  /** A lane that runs. @param wait  what stands for BLMOVE; by default nothing ever arrives */
+  /** A lane that runs. @param wait  what stands for BLMOVE; by default nothing ever arrives. @param log  instead of `lines`, which have warnings */
   start(
     name: string,
     more: Partial<LaneSettings> = {},
     wait: Wait = () => Bun.sleep(50).then(() => undefined),
     also: Partial<Operation> = {},
+    log?: Log,
   ) {
     const worker = this.store.worker(name);
     const lines: string[] = [];
@@ -65,7 +68,7 @@ export class Lanes {
       resultWriteRetryMs: 60_000,
       ...more,
     };
-    const lane = new Lane(SERVICE, new Map([["work", op]]), settings, worker, wait, (line) => lines.push(line));
+    const lane = new Lane(SERVICE, new Map([["work", op]]), settings, worker, wait, log ?? listLog(lines, "warn"));
     this.running.push({ lane, done: lane.run() });
     return { lane, worker, lines };
   }

@@ -2,6 +2,7 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { DENO } from "./deno.ts";
 import { freePort, startRedis, type TestRedis } from "./redis.ts";
 import { type FakeService, startService } from "./service.ts";
 
@@ -21,7 +22,7 @@ export type Process = {
 
 /** Starts an entry file. @param runtime "bun" or "deno" */
 export function startProcess(file: string, env: Record<string, string>, runtime = "bun"): Process {
-  const command = runtime === "deno" ? ["deno", "run", "-A", "--quiet", file] : [process.execPath, file];
+  const command = runtime === "deno" ? [DENO ?? "deno", "run", "-A", "--quiet", file] : [process.execPath, file];
   const child = Bun.spawn(command, {
     cwd: ROOT,
     env: { PATH: process.env.PATH ?? "", HOME: process.env.HOME ?? "/root", NODE_ENV: "production", ...env },

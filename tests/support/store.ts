@@ -47,7 +47,13 @@ export class TestWorker extends Consumer {
   async reapOf(worker: Consumer, once: string[] = [], leaseMs = 30_000) {
     const maintainer = new Maintainer(this.redis);
     const { now } = await maintainer.leased(SERVICE);
-    return maintainer.reap(SERVICE, worker.worker, { leaseMs, ttlMs: DAY, once, seen: now });
+    const [back, failed, left] = await maintainer.reap(SERVICE, worker.worker, {
+      leaseMs,
+      ttlMs: DAY,
+      once,
+      seen: now,
+    });
+    return [back, failed, left] as const;
   }
   /** Settles without taking. @returns the verdicts */
   async settle(...settles: Settle[]) {

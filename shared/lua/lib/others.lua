@@ -58,6 +58,7 @@ local function settle(id, key, was, how, note, body)
   if job.x then
     -- a cancel that was asked for wins over whatever the call came to (rule 8)
     close(id, job, 'canceled', ttl, 'a', attempt, 'log', log, 'err', CANCELED)
+    return 'canceled'
   elseif kind == 'fail' then
     local size, type = string.match(how.extra, '^k(%d*) (.*)$')
     local line_end = size and find(body, '\n', 1, true) -- JSON of one line, so the first one ends it
@@ -72,6 +73,7 @@ local function settle(id, key, was, how, note, body)
     if redeliveries >= poison then
       count('poison')
       close(id, job, 'failed', ttl, 'err', body, 'log', log, 'd', redeliveries + 1)
+      return 'failed'
     else
       count('redelivered')
       again(job, delay, true, 'log', log, 'd', redeliveries + 1, 'a', attempt - 1)
