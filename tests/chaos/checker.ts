@@ -99,6 +99,8 @@ export class Checker {
   lost = new Set<string>();
   twice = new Set<string>();
   private readonly open = new Set<string>();
+  /** ids that somebody asked to erase: their records may be missing */
+  private readonly released = new Set<string>();
   private known = 0;
 
   constructor(
@@ -130,6 +132,18 @@ export class Checker {
   /** The job that failed last and was not requeued yet. */
   someFailed(): string | undefined {
     return [...this.ended].findLast(([, seen]) => seen.state === "failed" && seen.run === "")?.[0];
+  }
+
+  /** A job that finished a while ago, for somebody to erase. */
+  someFinished(): string | undefined {
+    for (const [id, seen] of this.ended) if (seen.state === "finished" && seen.run === "") return id;
+    return undefined;
+  }
+
+  /** From here on the record of an ended job may be missing. */
+  release(id: string): void {
+    this.released.add(id);
+    this.ended.delete(id);
   }
 
   /** Notes what must not be. */
@@ -239,6 +253,7 @@ export class Checker {
     const told = `${id} ${state} rev ${rev} token ${token} in [${places.join(", ")}] indexes [${indexes}]`;
     const was = this.ended.get(id as string);
     if (state === "") {
+      if (places.length === 0 && this.released.has(id as string)) return;
       if (this.ledger.accepted.has(id as string) || places.length > 0) {
         this.lost.add(id as string);
         this.tell("I1 a record is missing", told);
@@ -257,7 +272,8 @@ export class Checker {
         this.twice.add(id as string);
         this.tell("I3 changed after its end", `${told}; was ${was.state} rev ${was.rev}`);
       }
-      this.ended.set(id as string, { state: state as string, rev: rev as string, ended, run: run as string });
+      if (!this.released.has(id as string))
+        this.ended.set(id as string, { state: state as string, rev: rev as string, ended, run: run as string });
       this.open.delete(id as string);
     } else {
       if (was && was.run === run) {

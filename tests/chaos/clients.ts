@@ -2,6 +2,7 @@
  * Clients that submit over HTTP, and the ledger of what they were promised.
  * A third sends an Idempotency-Key and tries again until it is told; the others look up what they were not told.
  */
+import { RARE, SERVICE } from "./world.ts";
 
 export type Promise_ = {
   n: number;
@@ -13,6 +14,10 @@ export type Promise_ = {
   /** the answer said that nothing was accepted, or nothing was sent */
   refused: number;
   canceled: boolean;
+  /** its end is to be sent to the receiver */
+  callback: boolean;
+  /** somebody asked to erase it, whatever the answer was */
+  erased: boolean;
 };
 
 export type Ledger = {
@@ -46,6 +51,8 @@ export class Clients {
     private readonly open: () => number,
     /** how often the gateway at this place was frozen or thawed; odd = frozen now, and its silence is not the queue's */
     private readonly frozen: (gateway: number) => number,
+    /** where callbacks go */
+    private readonly receiverUrl: string,
   ) {}
 
   get done(): boolean {
@@ -81,22 +88,28 @@ export class Clients {
       unknown: 0,
       refused: 0,
       canceled: false,
+      callback: this.random() < 0.05,
+      erased: false,
     };
     this.ledger.promises[n] = promise;
     const dice = this.random();
-    const query = dice < 0.05 ? "?delay=1" : dice < 0.1 ? "?priority=9" : dice < 0.15 ? "?priority=1" : "";
+    const options = [dice < 0.05 ? "delay=1" : dice < 0.1 ? "priority=9" : dice < 0.15 ? "priority=1" : ""];
+    if (promise.callback) options.push(`callback_url=${encodeURIComponent(`${this.receiverUrl}/${n}`)}`);
+    // Some workers know the first operation alone.
+    const operation = this.random() < 0.1 ? RARE : SERVICE;
+    const target = `/${operation}?${options.filter(Boolean).join("&")}`.replace(/\?$/, "");
     // Some keyed clients ask twice although they were told: the answer must name the same job (I9).
     let again = keyed && this.random() < 0.1 ? 1 : 0;
     const patience = performance.now() + 20_000;
     while (performance.now() < patience && !this.stopped) {
-      const told = await this.post(promise, query);
+      const told = await this.post(promise, target);
       if (told && again-- <= 0) return;
       if (!told && !keyed && promise.unknown > 0) return; // looked up at the end
       if (!told) await Bun.sleep(100 + 300 * this.random());
     }
   }
 
-  private async post(promise: Promise_, query: string): Promise<boolean> {
+  private async post(promise: Promise_, target: string): Promise<boolean> {
     const { ledger } = this;
     const count = (what: string) => ledger.answers.set(what, (ledger.answers.get(what) ?? 0) + 1);
     const gateway = Math.floor(this.random() * this.urls.length);
@@ -104,7 +117,7 @@ export class Clients {
     const began = performance.now();
     const frozen = this.frozen(gateway);
     try {
-      const response = await fetch(`${url}/work${query}`, {
+      const response = await fetch(url + target, {
         method: "POST",
         headers: { "content-type": "application/json", ...(promise.key ? { "idempotency-key": promise.key } : {}) },
         body: JSON.stringify({ n: promise.n }),
@@ -138,6 +151,15 @@ export class Clients {
   async requeue(id: string): Promise<void> {
     const url = this.urls[Math.floor(this.random() * this.urls.length)] as string;
     await fetch(`${url}/jobs/${id}/requeue`, { method: "POST", signal: AbortSignal.timeout(3_000) }).catch(() => {});
+  }
+
+  /** Erases a job that has ended. The answer may be lost, so from here on it may be there or not. */
+  async erase(id: string): Promise<void> {
+    const promise = this.ledger.promises[this.ledger.accepted.get(id) ?? -1];
+    if (!promise || promise.callback || promise.key) return; // a key of an erased job starts a new one
+    promise.erased = true;
+    const url = this.urls[Math.floor(this.random() * this.urls.length)] as string;
+    await fetch(`${url}/jobs/${id}`, { method: "DELETE", signal: AbortSignal.timeout(3_000) }).catch(() => {});
   }
 
   private async cancel(url: string, promise: Promise_, id: string): Promise<void> {

@@ -51,9 +51,28 @@ async function lossy(proxy: LossyProxy, loss: Loss, ms: number) {
   proxy.lose(undefined);
 }
 
+/** While it is true, nothing else is done to Redis. */
 let redisAway = false;
 /** performance.now() of each kill -9 of Redis */
 export const redisKills: number[] = [];
+
+/**
+ * Redis refuses writes while its disk is full (MISCONF), and goes on by itself. It is not killed meanwhile, nor before its file is whole again:
+ * what it acknowledged since then it may lose by its own contract. With appendfsync always it would end itself, so it syncs every second.
+ */
+async function fillRedis({ disks, redis }: World, random: () => number) {
+  if (!disks.redis || redisAway) return;
+  redisAway = true;
+  const { client } = redis;
+  const [, before = "always"] = (await client.config("GET", "appendfsync")) as string[];
+  await client.config("SET", "appendfsync", "everysec");
+  disks.redis.fill();
+  await Bun.sleep(1_000 + 2_000 * random());
+  disks.redis.empty();
+  while (!/aof_last_write_status:ok/.test(await client.info("persistence"))) await Bun.sleep(100);
+  await client.config("SET", "appendfsync", before);
+  redisAway = false;
+}
 
 export const FAULTS: Fault[] = [
   { name: "kill -9 worker", weight: 4, run: (w, r) => kill(w, w.workers, r) },
@@ -73,6 +92,20 @@ export const FAULTS: Fault[] = [
       await world.redis.restart();
       redisAway = false;
     },
+  },
+  {
+    name: "results disk full",
+    weight: 2,
+    async run({ disks: { results } }, random) {
+      results?.fill();
+      await Bun.sleep(500 + 2_000 * random());
+      results?.empty();
+    },
+  },
+  {
+    name: "Redis disk full",
+    weight: 1,
+    run: (world, random) => fillRedis(world, random),
   },
   {
     name: "SCRIPT FLUSH",

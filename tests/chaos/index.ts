@@ -57,6 +57,7 @@ async function run(world: World): Promise<boolean> {
     jobs / seconds,
     () => checker.openCount,
     (gateway) => world.gateways[gateway]?.turns ?? 0,
+    world.receiver.url,
   );
   const havoc = new Havoc(
     world,
@@ -88,6 +89,13 @@ async function run(world: World): Promise<boolean> {
     const id = checker.someFailed();
     if (id) void clients.requeue(id);
   }, 400);
+  // And some that finished are erased, with the files of their results.
+  const erasing = setInterval(() => {
+    const id = checker.someFinished();
+    if (!id) return;
+    checker.release(id);
+    void clients.erase(id);
+  }, 100);
   // Nothing of ours may end unless it is killed. As any supervisor would, this one starts it again, and tells.
   const supervising = setInterval(() => {
     for (const member of [...world.gateways, ...world.workers]) {
@@ -102,6 +110,7 @@ async function run(world: World): Promise<boolean> {
   await havoc.stop();
   await breaking;
   clearInterval(requeuing);
+  clearInterval(erasing);
   // I8: once faults stop, all ends within lease + backoff + run time, and what reconnecting takes. The time counts from
   // the last end: a starved machine needs longer for thousands, and a job that stays open is found all the same.
   const healed = performance.now();

@@ -6,8 +6,10 @@ import { Redis } from "ioredis";
 import { freePort, memoryDir, startRedis, type TestRedis } from "../support/redis.ts";
 import { type Process, startProcess, until } from "../support/stack.ts";
 import { startCluster, startSentinel } from "../support/topology.ts";
+import { type Disk, mountDisk } from "./disk.ts";
 import { type LossyProxy, startLossyProxy } from "./proxy.ts";
-import { type ChaosService, startChaosService } from "./service.ts";
+import { type Receiver, startReceiver } from "./receiver.ts";
+import { type ChaosService, LARGE_BYTES, startChaosService } from "./service.ts";
 
 export type Member = { name: string; process: Process; stopped: boolean; turns: number; env: Record<string, string> };
 export type World = {
@@ -17,6 +19,11 @@ export type World = {
   /** a connection for looking: fails fast, and follows a failover */
   look(): Redis;
   service: ChaosService;
+  receiver: Receiver;
+  /** where large results lie */
+  resultsDir: string;
+  /** file systems that may be filled; undefined where this user may not mount any, or Redis's file is not on one */
+  disks: { results: Disk | undefined; redis: Disk | undefined };
   /** between workers and Redis, gateways and Redis, workers and the microservice */
   proxies: { workers: LossyProxy; gateways: LossyProxy; service: LossyProxy };
   gateways: Member[];
@@ -32,6 +39,8 @@ export type World = {
 
 export const LEASE_MS = 2_500;
 export const SERVICE = "work";
+/** A second operation of the service, which every other worker does not know: as during a rolling upgrade. */
+export const RARE = "rare";
 
 /**
  * How Redis syncs its file, and where that lies. With everysec Redis answers before it has written while an fsync is
@@ -85,10 +94,18 @@ export async function startWorld(
 ): Promise<World> {
   const dir = mkdtempSync(join(tmpdir(), "longhaul-chaos-"));
   const data = durability === "always" ? join(dir, "redis") : memoryDir("longhaul-chaos-");
+  const resultsDir = join(dir, "results");
+  const disks = {
+    results: mountDisk(resultsDir, 64),
+    redis: kind === "plain" && durability !== "always" ? mountDisk(data, 2_048) : undefined,
+  };
+  if (!disks.results)
+    console.log("chaos: SKIPPED the faults of full disks: no file system can be mounted here (needs root)");
   mkdirSync(data, { recursive: true });
-  const [{ redis, url: direct, port: redisPort, look }, service] = await Promise.all([
+  const [{ redis, url: direct, port: redisPort, look }, service, receiver] = await Promise.all([
     startRedisOf(kind, data, durability),
     startChaosService(random),
+    startReceiver(random),
   ]);
   const [forWorkers, forGateways, forService] = await Promise.all([
     startLossyProxy(redisPort, random),
@@ -96,11 +113,18 @@ export async function startWorld(
     startLossyProxy(service.port, random),
   ]);
   const url = `http://127.0.0.1:${forService.port}`;
-  const operations = { [SERVICE]: { url, slots: 16, backoff: "200ms", timeout: "4s" } };
-  writeFileSync(join(dir, "services.json"), JSON.stringify({ operations }));
+  const settings = { url, path: "/work", slots: 16, backoff: "200ms", timeout: "4s" };
+  const known = { [SERVICE]: settings, [RARE]: { ...settings, service: SERVICE } };
+  writeFileSync(join(dir, "services.json"), JSON.stringify({ operations: known }));
+  writeFileSync(join(dir, "services-before.json"), JSON.stringify({ operations: { [SERVICE]: settings } }));
   const env = {
     SERVICES: join(dir, "services.json"),
     DATA_DIR: join(dir, "data"),
+    RESULTS_DIR: resultsDir,
+    RESULT_INLINE_BYTES: `${LARGE_BYTES / 2}`,
+    WEBHOOK_SECRET: receiver.secret,
+    CALLBACK_ALLOW: "127.0.0.1",
+    CALLBACK_TIMEOUT: "2s",
     GATEWAY_URL: "http://127.0.0.1:1", // only so that calls are told their token
     LEASE: `${LEASE_MS}ms`,
     DRAIN_TIMEOUT: "1s",
@@ -116,6 +140,9 @@ export async function startWorld(
     proxied: kind === "plain",
     look,
     service,
+    receiver,
+    resultsDir,
+    disks,
     proxies: { workers: forWorkers, gateways: forGateways, service: forService },
     gateways: [],
     workers: [],
@@ -137,7 +164,9 @@ export async function startWorld(
       await Promise.all(all.map((m) => m.process.exited));
       for (const proxy of Object.values(world.proxies)) proxy.stop();
       service.stop();
+      receiver.stop();
       await redis.stop();
+      for (const disk of Object.values(disks)) disk?.unmount();
       for (const path of [dir, data]) rmSync(path, { recursive: true, force: true });
     },
   };
@@ -153,7 +182,10 @@ export async function startWorld(
   }
   for (let i = 0; i < workers; i++) {
     world.workers.push(
-      member(`worker ${i + 1}`, "worker.ts", { REDIS_URL: direct || `redis://127.0.0.1:${forWorkers.port}` }),
+      member(`worker ${i + 1}`, "worker.ts", {
+        REDIS_URL: direct || `redis://127.0.0.1:${forWorkers.port}`,
+        ...(i % 2 === 1 ? { SERVICES: join(dir, "services-before.json") } : {}),
+      }),
     );
   }
   try {
