@@ -57,8 +57,10 @@ export async function accept(
   const { id, replayed } = await gateway.producer.submit(job);
   const headers: Record<string, string> = { location: `/jobs/${id}` };
   if (replayed) headers["idempotent-replayed"] = "true";
+  // A job that is to run later is not waited for, unless the request asks for it.
+  const ownWaitMs = (job.due || job.delayMs) && !replayed ? 0 : replyWaitMs;
   // A fault of the wait ends no submit that was accepted: whoever cannot wait polls.
-  const wait = waits ? gateway.hold?.(request, id, gateway.inspector.ended(id), replyWaitMs) : undefined;
+  const wait = waits ? gateway.hold?.(request, id, gateway.inspector.ended(id), ownWaitMs) : undefined;
   const held = wait && (await wait.catch(() => undefined));
   Object.assign(headers, held?.headers);
   if (held?.ended) {

@@ -81,6 +81,13 @@ test("reply result: Prefer comes before the operation's wait, both ways", async 
   expect([both.status, await both.json()]).toEqual([200, { ok: true }]);
 }, 60_000);
 
+test("reply result: a job that is to run later answers 202 at once", async () => {
+  const began = performance.now();
+  const answer = await stack.post("/work?delay=8s", {});
+  expect([answer.status, (await answer.json()).status]).toEqual([202, "scheduled"]);
+  expect(performance.now() - began).toBeLessThan(4_000);
+}, 60_000);
+
 test("reply result: an Idempotency-Key replays the same answer, of a failure too", async () => {
   for (const payload of [{ answer: { n: 1 } }, { status: 409, detail: "taken" }]) {
     const key = { "idempotency-key": crypto.randomUUID() };
