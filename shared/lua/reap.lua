@@ -86,6 +86,7 @@ local function look(id)
       local v = rev_of(h, f[2]) + 1
       h.state, h.more, h.start = 'queued', 1, voided(h.start)
       call('HSET', key, 'h', head_text(h), 'a', attempt - 1, 'd', d, 'v', v, 'log', logged(job, 'orphaned'))
+      call('HDEL', key, 'pg', 'pm')
       push(id, f[8] and tonumber(f[8]), h.n, true)
     end
   elseif now > deadline + grace then

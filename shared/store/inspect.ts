@@ -155,7 +155,8 @@ export class Inspector {
     const ended = isTerminal(state);
     // what the last attempt reported is over; why there will be another one is asked only here, since few jobs wait for one
     const waits = (state === "scheduled" || state === "queued") && (f[7] !== null || f[6] !== null);
-    const message = waits ? whyAgain(attemptsIn(await this.ask(() => this.redis.hget(key, FIELD.log)))) : f[6];
+    const reported = state === "started" ? f[6] : undefined; // what the service says while it works
+    const message = waits ? whyAgain(attemptsIn(await this.ask(() => this.redis.hget(key, FIELD.log)))) : reported;
     // bytes read as text have another length, so their size is asked for; JSON shows itself and needs none
     const size = f[2] && !f[3] && result ? await this.ask(() => this.redis.hstrlen(key, FIELD.result)) : numberOf(f[3]);
     return {
@@ -282,7 +283,7 @@ export class Inspector {
       timing: timing ? { firstByte: Number(timing[0]), lastByte: Number(timing[1]) } : undefined,
       cancelAsked: state === "started" ? numberOf(text(FIELD.cancel)) : undefined,
       progress: numberOf(text(FIELD.progress)),
-      message: state === "scheduled" || state === "queued" ? whyAgain(log) : text(FIELD.message),
+      message: state === "started" ? text(FIELD.message) : ended === undefined ? whyAgain(log) : undefined,
       batch: text(FIELD.batch),
     };
   }

@@ -7,6 +7,7 @@
 local function again(job, delay, near, ...)
   local id, key, h = job.id, job.key, job.h
   h.state, h.more = delay > 0 and 'scheduled' or 'queued', 1
+  call('HDEL', key, 'pg', 'pm') -- progress is an attempt's
   if delay > 0 then
     call('HSET', key, 'h', head_text(h), 'due', now + delay, 'v', job.rev + 1, ...)
     if near then call('HSET', key, 'nr', 1) end
