@@ -294,7 +294,7 @@ const codeOf = (error: unknown): string => {
 
 /** Never sent: refused, no such name, no way there, no trust. A reset is not among them, it may have run. */
 const UNSENT =
-  /^(?:ECONNREFUSED|ConnectionRefused|ENOTFOUND|EAI_|DNS|E(?:HOST|NET)(?:UNREACH|DOWN)|EADDRNOTAVAIL|E[MN]FILE|FailedToOpenSocket|TLSHandshakeFailed|[A-Z_]*(?:CERT|CRL|UNABLE_TO)[A-Z_]*$)|client error \(Connect\)/;
+  /^(?:ECONNREFUSED|ConnectionRefused|ENOTFOUND|EAI_|DNS|E(?:HOST|NET)(?:UNREACH|DOWN)|EADDRNOTAVAIL|E[MN]FILE|FailedToOpenSocket|TLSHandshakeFailed|EPROTO$|ERR_(?:SSL|TLS)_\w+$|[A-Z_]*(?:CERT|CRL|UNABLE_TO)[A-Z_]*$)|client error \(Connect\)/;
 /** Something answered, but not HTTP. */
 const NOT_HTTP =
   /^(?:HPE_|Malformed|Invalid(?:HTTP|Content)|Unrequested|UnexpectedData|ResponseHeadersTooLarge|UnsupportedTransferEncoding)|\bparsed$|message head is too large/;

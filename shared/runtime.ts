@@ -36,6 +36,17 @@ export const RUNTIME = bun ? `bun ${bun.version}` : deno ? `deno ${deno.version.
 export const proxied = (protocol: string) =>
   [`${protocol.slice(0, -1)}_proxy`, "all_proxy"].some((name) => process.env[name] || process.env[name.toUpperCase()]);
 
+/**
+ * This machine's own services are not a proxy's to reach. Bun and Deno would send them there unless NO_PROXY names them, and read it at each
+ * call, or when a client is made.
+ */
+const LOOPBACK = ["localhost", "127.0.0.1", "::1"];
+if (PROXIED || process.env.HTTPS_PROXY || process.env.https_proxy) {
+  const given = [process.env.NO_PROXY, process.env.no_proxy].flatMap((list) => list?.split(",") ?? []);
+  const names = [...new Set([...given.map((name) => name.trim()).filter(Boolean), ...LOOPBACK])].join(",");
+  process.env.NO_PROXY = process.env.no_proxy = names;
+}
+
 /** Part of a file as a body; `end` is exclusive. Bun sends it from the kernel, without reading it. */
 export function fileBody(path: string, start: number, end: number): BodyInit {
   if (bun) return bun.file(path).slice(start, end);

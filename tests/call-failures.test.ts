@@ -1,7 +1,7 @@
 /** contract.md §4, row by row, against real sockets, under Bun and under Deno: what goes wrong on the way. */
 
 import { describe, expect, spyOn, test } from "bun:test";
-import type { Socket } from "node:net";
+import { type AddressInfo, createServer, type Socket } from "node:net";
 import { gzipSync } from "node:zlib";
 import { after, backoffMs } from "../shared/call.ts";
 import {
@@ -192,6 +192,16 @@ underBoth(({ runtime, client, call }: Rows) => {
       const tls = Bun.serve({ port: 0, hostname: "127.0.0.1", tls: SELF_SIGNED, fetch: () => Response.json({}) });
       expect((await call({ url: `https://127.0.0.1:${tls.port}/run` })).kind).toBe("refused");
       tls.stop(true);
+    });
+
+    test("https to a port that speaks plain HTTP", async () => {
+      const plain = createServer((socket) => {
+        socket.on("error", () => {}).once("data", () => socket.end(http(400, "no TLS here")));
+      });
+      await new Promise<void>((ready) => plain.listen(0, "127.0.0.1", ready));
+      const outcome = await call({ url: `https://127.0.0.1:${(plain.address() as AddressInfo).port}/run` });
+      expect(outcome).toMatchObject({ kind: "refused", error: { code: "service_unreachable" } });
+      plain.close();
     });
 
     test("a request that cannot be made is the job's fault and parks no lane", async () => {

@@ -1,8 +1,10 @@
 /** What is left to a call by the connections of its own (shared/http1.ts, transport.ts), under Bun and under Deno. */
 import { describe, expect, test } from "bun:test";
 import { createHash, randomBytes } from "node:crypto";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { type AddressInfo, createServer, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import {
   CHUNKED,
@@ -224,6 +226,41 @@ underBoth(({ start, client, call: one }: Rows) => {
     const behind = start({ [name]: new URL(proxy.url).origin });
     expect(await behind.call({ url: "http://ifcconvert.invalid/run" })).toMatchObject({ result: '"by proxy"' });
     behind.stop();
+  });
+
+  test("a proxy in the environment does not get calls to this machine, nor to what NO_PROXY names", async () => {
+    const proxy = await says(http(502, "by proxy"));
+    const server = await says(http(200, '"direct"', JSON_TYPE));
+    const at = new URL(proxy.url).origin;
+    const behind = start({ HTTP_PROXY: at, http_proxy: at, HTTPS_PROXY: at, NO_PROXY: "other.invalid" });
+    for (const host of ["127.0.0.1", "localhost"]) {
+      const outcome = await behind.call({ url: `http://${host}:${server.port}/run` });
+      expect([host, outcome]).toMatchObject([host, { kind: "finished", result: '"direct"' }]);
+    }
+    expect((await behind.call({ url: "http://other.invalid/run" })).kind).toBe("refused");
+    expect(proxy.requests).toHaveLength(0);
+    behind.stop();
+  });
+
+  test("NODE_EXTRA_CA_CERTS names authorities of one's own for https", async () => {
+    const dir = mkdtempSync(join(tmpdir(), "longhaul-ca-"));
+    const file = (name: string) => join(dir, name);
+    const openssl = (...command: string[]) => expect(Bun.spawnSync(["openssl", ...command]).exitCode).toBe(0);
+    const newKey = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout"];
+    openssl("req", "-x509", ...newKey, file("ca.key"), "-subj", "/CN=own", "-days", "2", "-out", file("ca.pem"));
+    openssl("req", ...newKey, file("key.pem"), "-subj", "/CN=localhost", "-out", file("request.pem"));
+    writeFileSync(file("names"), "subjectAltName=DNS:localhost");
+    const signed = ["-CA", file("ca.pem"), "-CAkey", file("ca.key"), "-CAcreateserial", "-extfile", file("names")];
+    openssl("x509", "-req", "-in", file("request.pem"), ...signed, "-days", "2", "-out", file("cert.pem"));
+    const tls = { key: readFileSync(file("key.pem"), "utf8"), cert: readFileSync(file("cert.pem"), "utf8") };
+    const server = Bun.serve({ port: 0, hostname: "127.0.0.1", tls, fetch: () => Response.json("trusted") });
+    const url = `https://localhost:${server.port}/run`;
+    const trusting = start({ NODE_EXTRA_CA_CERTS: file("ca.pem") });
+    expect(await trusting.call({ url })).toMatchObject({ kind: "finished", result: '"trusted"' });
+    expect((await client().call({ url })).kind).toBe("refused");
+    trusting.stop();
+    await server.stop(true);
+    rmSync(dir, { recursive: true });
   });
 
   test("thousands of connections leave no memory behind", async () => {
