@@ -32,20 +32,18 @@ const deno = bun ? undefined : globals.Deno;
 
 export const RUNTIME = bun ? `bun ${bun.version}` : deno ? `deno ${deno.version.deno}` : `node ${process.version}`;
 
-/** Whether the environment names a proxy for such addresses, which both runtimes' fetch goes by. @param protocol  "http:" */
-export const proxied = (protocol: string) =>
-  [`${protocol.slice(0, -1)}_proxy`, "all_proxy"].some((name) => process.env[name] || process.env[name.toUpperCase()]);
-
-/**
- * This machine's own services are not a proxy's to reach. Bun and Deno would send them there unless NO_PROXY names them, and read it at each
- * call, or when a client is made.
- */
+/** This machine's own services are not a proxy's to reach. Bun and Deno would send them there unless NO_PROXY names them. */
 const LOOPBACK = ["localhost", "127.0.0.1", "::1"];
-if (PROXIED || process.env.HTTPS_PROXY || process.env.https_proxy) {
+const named = (protocol: string) =>
+  [`${protocol}_proxy`, "all_proxy"].some((name) => process.env[name] || process.env[name.toUpperCase()]);
+if (named("http") || named("https")) {
   const given = [process.env.NO_PROXY, process.env.no_proxy].flatMap((list) => list?.split(",") ?? []);
   const names = [...new Set([...given.map((name) => name.trim()).filter(Boolean), ...LOOPBACK])].join(",");
-  process.env.NO_PROXY = process.env.no_proxy = names;
+  process.env.NO_PROXY = process.env.no_proxy = names; // read at each fetch, under Deno when a client is made
 }
+
+/** Whether the environment names a proxy for such addresses, which both runtimes' fetch goes by. @param protocol  "http:" */
+export const proxied = (protocol: string, host: string) => !LOOPBACK.includes(host) && named(protocol.slice(0, -1));
 
 /** Part of a file as a body; `end` is exclusive. Bun sends it from the kernel, without reading it. */
 export function fileBody(path: string, start: number, end: number): BodyInit {

@@ -89,13 +89,15 @@ function originOf(url: string): Origin {
   if (known) return known;
   if (origins.size === MAX_ORIGINS) origins.clear();
   const { protocol, origin, host, hostname, port, pathname, search, username, password } = new URL(url);
+  const name = hostname.replace(/^\[|\]$/g, "");
+  const behind = proxied(protocol, name);
   const made = {
-    host: hostname.replace(/^\[|\]$/g, ""),
+    host: name,
     port: Number(port || (protocol === "https:" ? 443 : 80)),
     start: `POST ${pathname}${search} HTTP/1.1\r\nhost: ${host}\r\nuser-agent: longhaul/${VERSION}\r\naccept-encoding: identity\r\n`,
     pool: poolOf(origin),
-    plain: available && !proxied(protocol) && protocol === "http:" && !username && !password,
-    proxied: proxied(protocol),
+    plain: available && !behind && protocol === "http:" && !username && !password,
+    proxied: behind,
   };
   origins.set(url, made);
   return made;
