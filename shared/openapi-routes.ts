@@ -261,7 +261,12 @@ export const ownRoutes = (asked: Asked): Record<string, Route> => ({
     answers: ok(ANSWERS.queue, "Resumed."),
   },
   "post /queues/{service}/empty": {
-    ...{ ...admin, id: "emptyQueue", summary: "Cancel all that wait for a service", takes: ["Idempotency-Key"] },
+    ...{
+      ...admin,
+      id: "emptyQueue",
+      summary: "Cancel all that wait for a service, scheduled jobs too",
+      takes: ["Idempotency-Key"],
+    },
     ...{ answers: ok(ANSWERS.emptied, "Emptied."), faults: ["unknown_service"] },
   },
   "post /jobs/bulk": {

@@ -71,7 +71,13 @@ test("the Idempotency-Key of a requeue whose job was erased is 404", async () =>
   await g.post(`/jobs/${job_id}/cancel`);
   expect((await g.post(`/jobs/${job_id}/requeue`, undefined, KEYED)).status).toBe(200);
   expect((await g.post(`/jobs/${job_id}/requeue`, undefined, KEYED)).status).toBe(200);
+  const { producer, inspector } = g.gateway;
+  await producer.cancel(job_id);
+  const { rev } = (await inspector.glance(job_id)) as { rev: number };
+  expect(await producer.requeue(job_id, rev, "k")).toBe("ok");
+  expect(await producer.requeue(job_id, rev, "k")).toBe("again");
   await vanish(job_id, "expired");
+  expect(await producer.requeue(job_id, rev, "k")).toBe("gone");
   expect((await g.post(`/jobs/${job_id}/requeue`, undefined, KEYED)).status).toBe(404);
 });
 

@@ -48,14 +48,18 @@ function Attention({ state }) {
   </section>`;
 }
 
+/** What an empty cancels: all that waits for a worker, and all that waits for its time. */
+const emptied = (s) => s.queued + s.scheduled;
 function confirmEmpty(state, s) {
+  const all = emptied(s);
+  const scheduled = s.scheduled > 0 ? `, ${num(s.scheduled)} of them scheduled: delayed, or between two attempts` : "";
   state.do.ask({
     title: `Empty ${s.service}?`,
     text: [
-      `This cancels the ${jobs(s.queued)} that ${s.queued === 1 ? "waits" : "wait"} now. What runs goes on, and so does what is scheduled.`,
+      `This cancels the ${jobs(all)} that ${all === 1 ? "waits" : "wait"} now${scheduled}. What runs goes on.`,
       "Canceled jobs can be queued again one by one or in bulk until they expire.",
     ],
-    confirm: `Cancel ${jobs(s.queued)}`,
+    confirm: `Cancel ${jobs(all)}`,
     danger: true,
     run: () => state.do.emptyQueue(s.service),
   });
@@ -110,7 +114,7 @@ function Card({ state, s }) {
           ? html`<${Act} you=${state.you} needs="admin" onClick=${() => confirmResume(state, s)}>Resume</${Act}>`
           : html`<${Act} you=${state.you} needs="admin" onClick=${() => confirmPause(state, s)}>Pause</${Act}>`
       }
-      <${Act} you=${state.you} needs="admin" disabled=${s.queued === 0} onClick=${() => confirmEmpty(state, s)}>Empty</${Act}>
+      <${Act} you=${state.you} needs="admin" disabled=${emptied(s) === 0} onClick=${() => confirmEmpty(state, s)}>Empty</${Act}>
     </div>
   </article>`;
 }

@@ -28,7 +28,7 @@ function copy(): string {
   const dir = mkdtempSync(join(tmpdir(), "longhaul-mutant-"));
   const list = Bun.spawnSync(["git", "ls-files", "--cached", "--others", "--exclude-standard"], { cwd: ROOT });
   for (const name of list.stdout.toString().split("\n")) {
-    if (!/^(shared|tests)\/|^[^/]+\.(ts|json|toml)$/.test(name)) continue;
+    if (!/^(shared|tests|dashboard)\/|^[^/]+\.(ts|json|toml)$/.test(name)) continue;
     mkdirSync(join(dir, dirname(name)), { recursive: true });
     cpSync(join(ROOT, name), join(dir, name));
   }

@@ -58,4 +58,11 @@ export const JOB_MUTANTS: Mutant[] = [
     to: " then",
     ...by("idempotency"),
   },
+  {
+    name: "empty: the dialog leaves scheduled jobs out",
+    file: "dashboard/panels/overview.js",
+    from: "const emptied = (s) => s.queued + s.scheduled;",
+    to: "const emptied = (s) => s.queued;",
+    ...by("dashboard-queues"),
+  },
 ];
