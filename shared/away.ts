@@ -32,6 +32,12 @@ const CURES: [RegExp, string][] = [
   [/ENOTFOUND|EAI_AGAIN/, "there is no such host name"],
 ];
 
+/** What cures a silence that looks as if one end spoke TLS. */
+const MUTE = {
+  tls: "if it speaks no TLS there, REDIS_URL begins with redis:// and not with rediss://",
+  plain: "if it speaks TLS there, REDIS_URL begins with rediss://",
+};
+
 /** Watches a connection, and says so when it has not been ready for a while; then again each minute, and when it is back. */
 export function tellAway(
   redis: Pick<Connection, "on" | "status">,
@@ -40,7 +46,7 @@ export function tellAway(
   { firstMs = FIRST_MS, againMs = AGAIN_MS } = {},
 ): void {
   const where = redisAddress(url);
-  const { password, sentinelPassword, master } = parseRedisUrl(url);
+  const { password, sentinelPassword, master, tls } = parseRedisUrl(url);
   let why = "";
   let timer: ReturnType<typeof setTimeout> | undefined;
   let toldAt = -Infinity;
@@ -50,7 +56,9 @@ export function tellAway(
   };
   const tell = () => {
     const refused = /^[A-Z]+ /.test(why); // Redis's own words: WRONGPASS …, NOAUTH …
-    const cure = CURES.find(([pattern]) => pattern.test(why))?.[1];
+    // A Redis without TLS waits for the end of what it takes for a command; one with TLS hangs up on what is none.
+    const mute = tls ? /^$|ETIMEDOUT/.test(why) : /^Connection is closed|ECONNRESET/.test(why);
+    const cure = mute ? MUTE[tls ? "tls" : "plain"] : CURES.find(([pattern]) => pattern.test(why))?.[1];
     const reason = `${refused ? " refuses the connection" : " does not answer"}${why && ` (${why})`}${cure ? `: ${cure}` : ""}`;
     log.warn(`Redis at ${where}${reason}; waiting for it. REDIS_URL says where it is.`);
     toldAt = performance.now();

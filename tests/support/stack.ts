@@ -111,6 +111,8 @@ export type StackOptions = {
   gatewayEnv?: Record<string, string>;
   operation?: Record<string, unknown>;
   operations?: Record<string, unknown>;
+  /** further operations of the fake service, as `work` is without options */
+  names?: string[];
   redis?: Record<string, string>;
 };
 
@@ -126,6 +128,9 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
   ]);
   const operations = {
     work: { url: service.url, slots: 8, backoff: "100ms", ...options.operation },
+    ...Object.fromEntries(
+      (options.names ?? []).map((name) => [name, { url: service.url, slots: 8, backoff: "100ms" }]),
+    ),
     ...options.operations,
   };
   writeFileSync(join(dir, "services.json"), JSON.stringify({ operations }));
