@@ -17,7 +17,7 @@ const CURES: [RegExp, string][] = [
   [/max number of clients/, "it has no room for another connection: raise its maxclients"],
   [/cluster support disabled/, "it is no Cluster: redis:// instead of redis+cluster://"],
   [/unknown command '?sentinel/i, "it is no Sentinel: redis:// instead of redis+sentinel://"],
-  [/no sentinel knows/, "REDIS_URL must name the master as the sentinels do: redis+sentinel://host:26379/master"],
+  [/no such master/i, "REDIS_URL must name the master as the sentinels do: redis+sentinel://host:26379/master"],
   [/ALTNAME/, "its certificate is for another name: REDIS_URL must have a name that the certificate has"],
   [
     /SELF_SIGNED|UNABLE_TO_|CERT_(?!HAS)/,
@@ -35,7 +35,8 @@ const CURES: [RegExp, string][] = [
 /** What cures a silence that looks as if one end spoke TLS. */
 const MUTE = {
   tls: "if it speaks no TLS there, REDIS_URL begins with redis:// and not with rediss://",
-  plain: "if it speaks TLS there, REDIS_URL begins with rediss://",
+  plain:
+    "if it speaks TLS there, REDIS_URL begins with rediss://; or it has no room for another connection, then raise its maxclients",
 };
 
 /** Watches a connection, and says so when it has not been ready for a while; then again each minute, and when it is back. */
@@ -57,7 +58,7 @@ export function tellAway(
   const tell = () => {
     const refused = /^[A-Z]+ /.test(why); // Redis's own words: WRONGPASS …, NOAUTH …
     // A Redis without TLS waits for the end of what it takes for a command; one with TLS hangs up on what is none.
-    const mute = tls ? /^$|ETIMEDOUT/.test(why) : /^Connection is closed|ECONNRESET/.test(why);
+    const mute = tls ? /^$|ETIMEDOUT/.test(why) : /^Connection is closed|ECONNRESET|EPIPE/.test(why);
     const cure = mute ? MUTE[tls ? "tls" : "plain"] : CURES.find(([pattern]) => pattern.test(why))?.[1];
     const reason = `${refused ? " refuses the connection" : " does not answer"}${why && ` (${why})`}${cure ? `: ${cure}` : ""}`;
     log.warn(`Redis at ${where}${reason}; waiting for it. REDIS_URL says where it is.`);
@@ -82,7 +83,7 @@ export function tellAway(
   redis.on("sentinelError", ({ message }: Error) => {
     const reply = /^failed to connect to (sentinel .*) because (.*)$/s.exec(message);
     if (reply) note(`${reply[1]}: ${reply[2]}`.slice(0, 200));
-    else if (/invalid reply/.test(message)) note(`no sentinel knows the master ${master}`);
+    else if (/invalid reply/.test(message)) note(`no such master as ${master}`);
   });
   redis.on("close", wait);
   redis.on("ready", () => {

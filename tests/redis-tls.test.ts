@@ -1,10 +1,11 @@
 /** Redis over TLS: one server, a Cluster and Sentinels, with certificates of an authority that no system knows. */
-import { afterAll, afterEach, beforeAll, test } from "bun:test";
+import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { freePort } from "./support/redis.ts";
-import { type Process, type Stack, startProcess, startStack } from "./support/stack.ts";
+import { type Process, type Stack, startProcess, startStack, until } from "./support/stack.ts";
 import { makeCertificates } from "./support/tls.ts";
 import { startCluster } from "./support/topology.ts";
 import { everyVerb } from "./support/verbs.ts";
@@ -51,6 +52,32 @@ test("a Cluster over TLS whose nodes announce addresses is known by the name in 
     for (const node of cluster.nodes) await node.client.config("SET", "cluster-preferred-endpoint-type", "hostname");
   }
 }, 90_000);
+
+test("a Redis and a node of a Cluster are told the name that is asked for, as proxies of many need it", async () => {
+  const greetings: string[] = [];
+  const server = createServer((socket) => {
+    socket.on("error", () => {});
+    socket.once("data", (bytes) => {
+      greetings.push(bytes.toString("latin1")); // the name stands in the first message, before anything is secret
+      socket.destroy();
+    });
+  });
+  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+  try {
+    const { port } = server.address() as { port: number };
+    for (const runtime of ["bun", "deno"]) {
+      for (const scheme of ["rediss", "rediss+cluster"]) {
+        greetings.length = 0;
+        const worker = startWorker(`${scheme}://localhost:${port}`, {}, runtime);
+        await until(() => greetings.length > 0);
+        worker.kill("SIGKILL");
+        expect([runtime, scheme, greetings[0]?.includes("localhost")]).toEqual([runtime, scheme, true]);
+      }
+    }
+  } finally {
+    server.close();
+  }
+}, 60_000);
 
 test("a Cluster that cannot be connected to over TLS: the log has the node's own error and its cure", async () => {
   const unknown = startWorker(cluster.url);

@@ -21,7 +21,7 @@ export const REDIS_MUTANTS: Mutant[] = [
     file: "shared/store/open.ts",
     from: "    dnsLookup: (name, done) => done(null, name),\n",
     to: "",
-    ...by("redis-tls", "are for names"),
+    ...by("redis-tls", "told the name"),
   },
   {
     name: "redis: a node that announces its address is known by that alone",
