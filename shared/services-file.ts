@@ -121,7 +121,7 @@ const ENTRY = z.strictObject({
 const FILE_KEYS = ["operations", "services", "$schema"];
 type Entry = z.output<typeof ENTRY>;
 /** What operations of one service share; an operation's own keys come before it. */
-const SHARED = ENTRY.pick({ url: true, headers: true, forward_headers: true });
+const SHARED = ENTRY.pick({ url: true, headers: true, forward_headers: true, keep_alive: true });
 type Shared = z.output<typeof SHARED>;
 /** Keys of an operation in a SERVICES file. */
 export const ENTRY_KEYS = Object.keys(ENTRY.shape);
@@ -213,6 +213,7 @@ function withShared(op: Operation, shared: Shared | undefined, own: Entry | unde
     url: own?.url ?? shared.url ?? op.url,
     headers: { ...shared.headers, ...op.headers },
     forwardHeaders: own?.forward_headers ?? shared.forward_headers ?? op.forwardHeaders,
+    keepAlive: own?.keep_alive ?? shared.keep_alive ?? op.keepAlive,
   };
 }
 

@@ -78,11 +78,22 @@ test("what a service's operations share stands under services; an operation's ow
     {
       services: {
         ifccsv: { headers: { "X-Key": "${KEY}" }, forward_headers: ["X-Tenant"] },
-        thumbs: { url: "http://thumbs", headers: { "X-Key": "shared", "X-More": "1" }, forward_headers: ["x-t"] },
+        thumbs: {
+          keep_alive: true,
+          url: "http://thumbs",
+          headers: { "X-Key": "shared", "X-More": "1" },
+          forward_headers: ["x-t"],
+        },
       },
       operations: {
         small: { service: "thumbs" },
-        large: { service: "thumbs", url: "http://large", headers: { "X-KEY": "own" }, forward_headers: [] },
+        large: {
+          service: "thumbs",
+          url: "http://large",
+          keep_alive: false,
+          headers: { "X-KEY": "own" },
+          forward_headers: [],
+        },
       },
     },
     { KEY: "hush", IFCCSV_URL: "http://csv" },
@@ -92,10 +103,15 @@ test("what a service's operations share stands under services; an operation's ow
       ...{ url: "http://csv", headers: { "x-key": "hush" }, forwardHeaders: ["x-tenant"] },
     });
   expect(registry.byName.get("small")).toMatchObject({
-    ...{ url: "http://thumbs", headers: { "x-key": "shared", "x-more": "1" }, forwardHeaders: ["x-t"] },
+    ...{
+      url: "http://thumbs",
+      headers: { "x-key": "shared", "x-more": "1" },
+      forwardHeaders: ["x-t"],
+      keepAlive: true,
+    },
   });
   expect(registry.byName.get("large")).toMatchObject({
-    ...{ url: "http://large", headers: { "x-key": "own", "x-more": "1" }, forwardHeaders: [] },
+    ...{ url: "http://large", headers: { "x-key": "own", "x-more": "1" }, forwardHeaders: [], keepAlive: false },
   });
   expect(read({ services: { ifc5d: { url: "http://5d" } } }).registry.deployed()).toEqual(["ifc5d"]);
   expect(mistakes({ services: { ifc5: {}, ifc5d: { headrs: {} } } })).toEqual([
