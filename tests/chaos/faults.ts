@@ -1,4 +1,5 @@
 /** What goes wrong, one at a time or over each other; each heals itself. */
+import { CLOCK_FAULT } from "./clocks.ts";
 import type { Loss, LossyProxy } from "./proxy.ts";
 import { LEASE_MS, type Member, type World } from "./world.ts";
 
@@ -75,6 +76,7 @@ async function fillRedis({ disks, redis }: World, random: () => number) {
 }
 
 export const FAULTS: Fault[] = [
+  CLOCK_FAULT,
   { name: "kill -9 worker", weight: 4, run: (w, r) => kill(w, w.workers, r) },
   { name: "SIGSTOP worker", weight: 3, run: (w, r) => freeze(w.workers, r) },
   { name: "SIGTERM worker", weight: 1, run: (w, r) => kill(w, w.workers, r, "SIGTERM") },

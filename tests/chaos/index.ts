@@ -5,9 +5,11 @@
  *   --fsync memory (always, Redis's file in memory) | everysec (in memory, too) | always (on the disk)
  */
 import { parseArgs } from "node:util";
+import { noFakeClock } from "../support/clock.ts";
 import { until } from "../support/stack.ts";
 import { Checker } from "./checker.ts";
 import { Clients, newLedger } from "./clients.ts";
+import { watchClocks } from "./clocks.ts";
 import { Havoc } from "./faults.ts";
 import { probe } from "./probe.ts";
 import { report, verdict } from "./report.ts";
@@ -105,6 +107,7 @@ async function run(world: World): Promise<boolean> {
     }
   }, 1_000);
 
+  const clocksSeen = watchClocks(world, world.boardUrl, checker);
   const breaking = havoc.run(Number(values.every));
   await clients.run(200, 1_500 * seconds);
   await havoc.stop();
@@ -124,6 +127,9 @@ async function run(world: World): Promise<boolean> {
   const drainMs = performance.now() - healed;
   await probe(world, looking, checker);
   over = true;
+  console.log(
+    `clocks: the dashboard was looked at ${clocksSeen()} times${noClock ? `; SKIPPED steps: ${noClock}` : ""}`,
+  );
   for (const timer of [line, supervising]) clearInterval(timer);
   await sampling;
   const result = await verdict(world, ledger, checker, looking);
@@ -136,12 +142,15 @@ async function run(world: World): Promise<boolean> {
 const began = performance.now();
 const took = () => ((performance.now() - began) / 1_000).toFixed(0);
 console.log(`chaos: ${jobs} jobs over ${seconds} s, ${values.workers} workers, faults ${values.faults}, seed ${seed}`);
+const noClock = await noFakeClock();
+if (noClock) console.log(`chaos: SKIPPED clock steps: ${noClock}`);
 const world = await startWorld(
   Number(values.gateways),
   Number(values.workers),
   values.fsync as Durability,
   values.topology as Kind,
   generator(seed ^ 0x51),
+  noClock === undefined,
 );
 let ending = false;
 async function end(code: number): Promise<void> {

@@ -6,6 +6,7 @@ import { Redis } from "ioredis";
 import { freePort, memoryDir, startRedis, type TestRedis } from "../support/redis.ts";
 import { type Process, startProcess, until } from "../support/stack.ts";
 import { startCluster, startSentinel } from "../support/topology.ts";
+import { clockEnv, removeClocks } from "./clocks.ts";
 import { type Disk, mountDisk } from "./disk.ts";
 import { type LossyProxy, startLossyProxy } from "./proxy.ts";
 import { type Receiver, startReceiver } from "./receiver.ts";
@@ -29,6 +30,8 @@ export type World = {
   gateways: Member[];
   workers: Member[];
   urls: string[];
+  /** of the first gateway's dashboard */
+  boardUrl: string;
   /** starts a dead one again under the same settings */
   revive(member: Member): Promise<void>;
   /** lines of dead and living workers that match */
@@ -91,6 +94,8 @@ export async function startWorld(
   durability: Durability,
   kind: Kind,
   random: () => number,
+  /** whether the clocks of the first gateway and the first worker can be set */
+  clocks: boolean,
 ): Promise<World> {
   const dir = mkdtempSync(join(tmpdir(), "longhaul-chaos-"));
   const data = durability === "always" ? join(dir, "redis") : memoryDir("longhaul-chaos-");
@@ -131,6 +136,7 @@ export async function startWorld(
     DASHBOARD_PORT: "0",
   };
   const past: string[] = [];
+  const boardPort = await freePort();
   const member = (name: string, file: string, more: Record<string, string>): Member => {
     const all = { ...env, ...more };
     return { name, env: all, stopped: false, turns: 0, process: startProcess(file, all) };
@@ -147,6 +153,7 @@ export async function startWorld(
     gateways: [],
     workers: [],
     urls: [],
+    boardUrl: `http://127.0.0.1:${boardPort}`,
     async revive(dead) {
       if (world.over) return;
       past.push(...dead.process.output().split("\n"));
@@ -167,6 +174,7 @@ export async function startWorld(
       receiver.stop();
       await redis.stop();
       for (const disk of Object.values(disks)) disk?.unmount();
+      removeClocks();
       for (const path of [dir, data]) rmSync(path, { recursive: true, force: true });
     },
   };
@@ -176,6 +184,7 @@ export async function startWorld(
     world.gateways.push(
       member(`gateway ${i + 1}`, "gateway.ts", {
         PORT: String(port),
+        ...(i === 0 ? { DASHBOARD_PORT: String(boardPort), ...(clocks ? clockEnv() : {}) } : {}),
         REDIS_URL: direct || `redis://127.0.0.1:${forGateways.port}`,
       }),
     );
@@ -185,6 +194,7 @@ export async function startWorld(
       member(`worker ${i + 1}`, "worker.ts", {
         REDIS_URL: direct || `redis://127.0.0.1:${forWorkers.port}`,
         ...(i % 2 === 1 ? { SERVICES: join(dir, "services-before.json") } : {}),
+        ...(i === 0 && clocks ? clockEnv() : {}),
       }),
     );
   }

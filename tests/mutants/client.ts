@@ -32,7 +32,7 @@ export const CLIENT_MUTANTS: Mutant[] = [
   },
   {
     name: "wait: a stopping gateway lets waits run on",
-    file: "gateway.ts",
+    file: "shared/leave.ts",
     from: "    ending.abort();\n",
     to: "",
     ...by("follow", "stops answers"),

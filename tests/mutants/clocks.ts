@@ -12,15 +12,15 @@ export const CLOCK_MUTANTS: Mutant[] = [
   {
     name: "clocks: a callback is signed by the worker's own clock",
     file: "shared/clocks/outbox.ts",
-    from: "recordText(record, NO_ESTIMATES), effect.now(), config",
-    to: "recordText(record, NO_ESTIMATES), Date.now(), config",
+    from: "text, effect.now(), config",
+    to: "text, Date.now(), config",
     ...by("clocks", "clocks under bun a callback"),
   },
   {
     name: "clocks: a parked job is given up by the worker's own clock",
     file: "shared/parking.ts",
-    from: "    return now - since > this.limitMs;",
-    to: "    return Date.now() - since > this.limitMs;",
+    from: "    return now - since > this.settings.parkLimitMs;",
+    to: "    return Date.now() - since > this.settings.parkLimitMs;",
     ...by("clocks", "clocks under bun a refused job"),
   },
   {
