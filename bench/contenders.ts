@@ -40,23 +40,32 @@ for _, w in ipairs(redis.call('ZRANGE', at .. 'leases', 0, -1)) do
 end
 return n`;
 
-export const longhaul: Contender = {
-  name: "Longhaul",
+const longhaulOn = (name: string, path: string): Contender => ({
+  name,
   redis: LISTPACK,
   gateway(redis, port, dir, flags, more) {
-    return start("gateway.ts", { ...env(redis, port, dir, "http://127.0.0.1:1"), ...more }, /gateway ready/, flags);
+    return start(
+      "gateway.ts",
+      { ...env(redis, port, dir, "http://127.0.0.1:1", path), ...more },
+      /gateway ready/,
+      flags,
+    );
   },
   worker(redis, serviceUrl, dir, flags, more) {
-    return start("worker.ts", { ...env(redis, 0, dir, serviceUrl), ...more }, /ready under/, flags);
+    return start("worker.ts", { ...env(redis, 0, dir, serviceUrl, path), ...more }, /ready under/, flags);
   },
   finished: (redis) => redis.client.eval(FINISHED, 1, "lh:{noop}:") as Promise<number>,
   record: (id) => `lh:{noop}:job:${id}`,
-};
+});
+/** Its service sends X-Job-Id back, so that connections are used again. */
+export const longhaul = longhaulOn("Longhaul", "/noop");
+/** Its service does not: a connection a call. */
+export const longhaulUnnamed = longhaulOn("Longhaul, no X-Job-Id", "/unnamed");
 
 /** One operation on the no-op service; every feature on, as shipped. */
-function env(redis: BenchRedis, port: number, dir: string, serviceUrl: string): Record<string, string> {
-  const file = join(dir, `services-${port}.json`);
-  writeFileSync(file, JSON.stringify({ operations: { noop: { url: serviceUrl, slots: CONCURRENCY } } }));
+function env(redis: BenchRedis, port: number, dir: string, serviceUrl: string, path: string): Record<string, string> {
+  const file = join(dir, `services-${port}${path.replace("/", "-")}.json`);
+  writeFileSync(file, JSON.stringify({ operations: { noop: { url: serviceUrl, path, slots: CONCURRENCY } } }));
   return {
     ...BUN_START, // as `up` sets it; a worker would begin anew to set it, which a profiler does not outlive
     REDIS_URL: redis.url,

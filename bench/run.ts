@@ -3,6 +3,7 @@
  * the same Redis settings. Only ratios carry over to another machine.
  *
  *   bun run bench [--rounds 5] [--jobs 20000] [--rate 200] [--seconds 20] [--only name]
+ *   bun run bench --no-echo                    also with a service that does not send X-Job-Id back: a connection a call
  *   bun run bench --scale [--jobs 1000000]     long queues, more workers, long calls, idle: see scale.ts
  *   bun run bench --features [--rounds 5]      what each feature costs: see features.ts
  *
@@ -14,7 +15,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { BUN_START } from "../shared/runtime.ts";
 import { Client } from "./client.ts";
-import { bullmq, bullmqAsOurs, floor, longhaul } from "./contenders.ts";
+import { bullmq, bullmqAsOurs, floor, longhaul, longhaulUnnamed } from "./contenders.ts";
 import { features } from "./features.ts";
 import { BODY, CONCURRENCY, freePort, median, ROOT, range, start } from "./machine.ts";
 import { type Figures, round, WARM } from "./round.ts";
@@ -30,6 +31,7 @@ const { values } = parseArgs({
     rate: { type: "string", default: "200" },
     seconds: { type: "string", default: "20" },
     only: { type: "string", default: "" },
+    "no-echo": { type: "boolean", default: false },
   },
 });
 if (values.scale) {
@@ -67,7 +69,8 @@ async function limits(floor: Figures): Promise<Limits> {
   return { post, fetch, call, floor };
 }
 
-const contenders = [longhaul, bullmq, bullmqAsOurs].filter((c) =>
+const ours = values["no-echo"] ? [longhaul, longhaulUnnamed] : [longhaul];
+const contenders = [...ours, bullmq, bullmqAsOurs].filter((c) =>
   c.name.toLowerCase().includes(values.only.toLowerCase()),
 );
 const results = new Map<string, Figures[]>(contenders.map((c) => [c.name, []]));

@@ -25,8 +25,10 @@ Bun.listen<{ text: string }>({
         const named = lines.startsWith("POST /unnamed ") ? undefined : /\r\n(x-job-id: *[^\r]+)/i.exec(lines)?.[1];
         const bytes = `${start}${named ? `${named}\r\n` : ""}\r\n${answer}`;
         text = text.slice(head + 4 + length);
-        if (delay > 0) setTimeout(() => socket.write(bytes), delay);
-        else socket.write(bytes);
+        const last = lines.includes("\r\nconnection: close\r\n");
+        const send = () => (last ? socket.end(bytes) : socket.write(bytes));
+        if (delay > 0) setTimeout(send, delay);
+        else send();
       }
       socket.data.text = text;
     },
