@@ -237,6 +237,14 @@ test("SERVICES: a JSON Schema is used; unknown fields pass", () => {
   expect(check({ width: 3, extra: [1] })).toEqual([]);
 });
 
+test("keep_alive vouches for one operation, and is off without it; CONNECT_TIMEOUT is 10 s", () => {
+  const config = readConfig(withFile({ a: { url: "http://a", keep_alive: true }, b: { url: "http://b" } }));
+  const vouched = ["a", "b", "ifcconvert"].map((name) => config.registry.byName.get(name)?.keepAlive);
+  expect([vouched, config.connectTimeoutMs]).toEqual([[true, false, false], 10_000]);
+  expect(mistakes(withFile({ a: { url: "http://a", keep_alive: "yes" } })).join()).toContain("operations.a.keep_alive");
+  expect(mistakes({ CONNECT_TIMEOUT: "soon" }).join()).toContain("CONNECT_TIMEOUT");
+});
+
 test("SERVICES: every mistake of a file at once, with its place", () => {
   const told = mistakes(
     withFile({

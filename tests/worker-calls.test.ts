@@ -3,6 +3,7 @@ import { afterEach, expect, test } from "bun:test";
 import { existsSync, readdirSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
+import { http, JSON_TYPE, rawServer } from "./fixtures/raw-server.ts";
 import { type Stack, type StackOptions, startStack, until } from "./support/stack.ts";
 
 let stack: Stack;
@@ -123,4 +124,24 @@ test("a connection closed before the first byte is a redelivery, no attempt; an 
   expect((await stack.ended(once, 30_000)).status).toBe("failed");
   expect((await stack.get(`/jobs/${once}`)).error.code).toBe("reset");
   expect(seen).toBe(3);
+}, 60_000);
+
+test("an answer for another job is never stored: a redelivery, no attempt; an operation that may not run twice fails", async () => {
+  const server = await rawServer((socket, { headers }) => {
+    const id = headers.get("x-job-id") ?? "";
+    const isFirst = server.requests.filter((other) => other.headers.get("x-job-id") === id).length === 1;
+    const named = isFirst ? "twice_of_somebody_else" : id;
+    socket.write(http(200, JSON.stringify({ named }), JSON_TYPE, `X-Job-Id: ${named}`));
+  });
+  after.push(() => server.close());
+  const url = new URL(server.url).origin;
+  await start({ operations: { twice: { url, backoff: "50ms" }, once: { url, on_orphan: "fail" } } });
+  const id = await stack.submit({}, "/twice");
+  expect(await stack.ended(id, 30_000)).toMatchObject({ status: "finished", attempt: 1, result: { named: id } });
+  const record = await stack.get(`/jobs/${id}`);
+  expect([record.redeliveries, record.attempts[0].outcome]).toEqual([1, "wrong_job"]);
+  const once = await stack.submit({}, "/once");
+  expect(await stack.ended(once, 30_000)).toMatchObject({ status: "failed", result: null });
+  expect((await stack.get(`/jobs/${once}`)).error.code).toBe("wrong_job");
+  expect(stack.workers[0]?.output()).toContain(`answered job ${id}, but its X-Job-Id is twice_of_somebody_else`);
 }, 60_000);

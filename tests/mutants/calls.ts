@@ -10,9 +10,9 @@ const surplus = (name: string) => by("call-surplus", name);
 export const CALL_MUTANTS: Mutant[] = [
   {
     name: "call: a connection serves another call although its answer named no job",
-    file: "shared/http1.ts",
-    from: '(reuse === "named" && this.named)',
-    to: 'reuse === "named"',
+    file: "shared/job-name.ts",
+    from: "if (header === null || jobId === undefined) return false;",
+    to: "if (header === null || jobId === undefined) return true;",
     ...surplus("a connection a call"),
   },
   {
