@@ -54,7 +54,9 @@ test("a parked service: /health names the address, and its jobs have a place, no
   const response = await fetch(`${stack.url}/jobs/${id}/status`);
   expect(await response.json()).toMatchObject({ status: "queued", position: 1, eta_s: null });
   expect(Number(response.headers.get("retry-after"))).toBeGreaterThan(1);
-  expect(stack.workers[0]?.output()).toContain(`parked, work cannot be reached at ${origin}: `);
+  expect(stack.workers[0]?.output()).toContain(
+    `lane parked: the service refuses connections reason="work cannot be reached at ${origin}: `,
+  );
 }, 60_000);
 
 test("a call beyond its time limit is closed and fails as timeout; a job's own limit counts too", async () => {
