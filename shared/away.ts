@@ -43,7 +43,7 @@ const MUTE = {
 export function tellAway(
   redis: Pick<Connection, "on" | "status">,
   url: string,
-  log: Log,
+  log: Pick<Log, "info" | "warn">,
   { firstMs = FIRST_MS, againMs = AGAIN_MS } = {},
 ): void {
   const where = redisAddress(url);

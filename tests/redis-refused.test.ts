@@ -117,13 +117,22 @@ test("a worker that comes back to a volatile Redis lets its calls end, takes non
   await until(async () => (await stack!.get(`/jobs/${running}/status`)).status === "started");
   await stack.redis.client.config("SET", "appendonly", "no");
   await stack.redis.client.call("CLIENT", "KILL", "TYPE", "normal");
-  await worker.says(/Redis cannot be used: appendonly is no.*Takes nothing more and stops/);
+  await worker.says(/Redis cannot be used: takes nothing more and stops reason="appendonly is no/);
   expect(await worker.exited).toBe(1);
   expect(await gateway.exited).toBe(1);
   await stack.redis.client.config("SET", "appendonly", "yes");
   await stack.startGateway();
   expect((await stack.get(`/jobs/${running}/status`)).status).toBe("finished");
   expect(stack.service.byJob(running)).toHaveLength(1);
+}, 60_000);
+
+test("gateway and worker that come back to an empty Redis register there and go on", async () => {
+  stack = await startStack();
+  await stack.redis.client.flushall();
+  await stack.redis.client.call("CLIENT", "KILL", "TYPE", "normal");
+  await until(async () => (await stack!.redis.client.exists("lh:protocol", "lh:services", "lh:workers")) === 3);
+  await until(async () => (await fetch(`${stack!.url}/readyz`)).ok);
+  expect((await stack.ended(await stack.submit({}))).status).toBe("finished");
 }, 60_000);
 
 test("a replica as REDIS_URL is said to be one, and used as soon as it is the master", async () => {

@@ -235,9 +235,22 @@ test("a dead REDIS_URL: says so without the password, starts nothing", async () 
   const env = await settings("dead", { REDIS_URL: `redis://:hush-hush@127.0.0.1:${await freePort()}/0` });
   const run = up(env);
   expect(await run.exited).toBe(1);
-  expect(run.output()).toContain("but no Redis answers there");
+  expect(run.output()).toMatch(
+    /Redis at 127\.0\.0\.1:\d+ does not answer \(ECONNREFUSED\)\.\n.*Start it, correct REDIS_URL, or unset/,
+  );
   expect(run.output()).not.toContain("hush-hush");
   await expectNothingLeft(env);
+}, 30_000);
+
+test("a REDIS_URL whose database does not exist: `up` says so and starts nothing", async () => {
+  const redis = await startRedis();
+  const env = await settings("database", { REDIS_URL: `${redis.url}/99` });
+  const run = up(env);
+  expect(await run.exited).toBe(1);
+  expect(run.output()).toContain("Redis cannot be used: it refuses database 99");
+  expect(await redis.client.info("keyspace")).not.toContain("db");
+  await expectNothingLeft(env);
+  await redis.stop();
 }, 30_000);
 
 test("no Redis and no package manager: says what to type", async () => {

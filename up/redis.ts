@@ -2,7 +2,8 @@
 import { mkdirSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
-import { onPath, program, type Say, Trouble } from "./install.ts";
+import { onPath, output, program, type Say, Trouble } from "./install.ts";
+import { ROOT } from "./settings.ts";
 
 /** Older ones know no per-script `allow-oom`. */
 const OLDEST = 7;
@@ -44,17 +45,14 @@ export async function silence(url: string, timeoutMs = 3_000): Promise<string | 
 }
 
 /**
- * Of one server only: what Sentinel or Cluster says is for gateway and worker to find out.
- * @throws Trouble when the Redis that the user named does not answer
+ * Connects as gateway and worker do, so that it fails before them and for the same reasons.
+ * @throws Trouble when the Redis that the user named does not answer, or must not be used
  */
 export async function given(url: string): Promise<void> {
-  if (!/^(rediss?|valkeys?):\/\//.test(url)) return;
-  const why = await silence(url);
-  if (why === undefined) return;
-  const shown = url.replace(/\/\/[^/]*@/, "//…@"); // the password is nobody's business
-  throw new Trouble(
-    `REDIS_URL is ${shown}, but no Redis answers there: ${why}\nStart it, correct REDIS_URL, or unset it to have one started here.`,
-  );
+  const env = { ...process.env, REDIS_URL: url };
+  const { ok, text } = await output([process.execPath, `${ROOT}/up/given.ts`], { env, cwd: ROOT });
+  if (!ok)
+    throw new Trouble(`${text.trim()}\nStart it, correct REDIS_URL, or unset REDIS_URL to have one started here.`);
 }
 
 /** A server that is new enough, installed where there is none. */
