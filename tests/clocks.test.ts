@@ -158,6 +158,8 @@ for (const runtime of ["bun", "deno"]) {
         const seen = await state();
         expect(told("fresh", Math.abs(seen.at - Date.now()) < 5_000)).toEqual(told("fresh", true));
         expect(told("moves", seen.at > before)).toEqual(told("moves", true));
+        await Bun.sleep(1_200);
+        expect(told("goes on", (await state()).at > seen.at)).toEqual(told("goes on", true));
         before = seen.at;
         expect(
           told(

@@ -77,7 +77,7 @@ describe("worker", () => {
     const id = await s.submit({ sleep: 2_000 });
     await until(() => s.service.byJob(id).length === 1);
     const [worker] = s.workers as [Process];
-    const name = /worker (\w+): ready/.exec(worker.output())?.[1];
+    const name = /worker ready .*worker=(\w+)/.exec(worker.output())?.[1];
     expect((await s.post(`/workers/${name}/stop`)).status).toBe(202);
     await worker.says(/draining/);
     worker.kill("SIGTERM");

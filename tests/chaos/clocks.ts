@@ -55,7 +55,7 @@ export function watchClocks(world: World, boardUrl: string, checker: Checker): (
       if (startedAt - at > OLD_MS || at - startedAt > HOUR) tell(`${id}: a start before`, at - startedAt);
     }
     const [first] = world.workers;
-    const id = /worker (\w+): ready/.exec(first?.process.output() ?? "")?.[1];
+    const id = /worker ready .*worker=(\w+)/.exec(first?.process.output() ?? "")?.[1];
     if (first?.stopped || id === undefined || workers.some((worker) => worker.id === id)) seenAt = performance.now();
     else if (performance.now() - seenAt > MISSING_MS) {
       tell(`no worker ${id}, which lives, for`, performance.now() - seenAt);

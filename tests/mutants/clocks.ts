@@ -19,8 +19,8 @@ export const CLOCK_MUTANTS: Mutant[] = [
   {
     name: "clocks: a parked job is given up by the worker's own clock",
     file: "shared/parking.ts",
-    from: "    return now - since > this.settings.parkLimitMs;",
-    to: "    return Date.now() - since > this.settings.parkLimitMs;",
+    from: "if (now - job.created <= this.settings.parkLimitMs) return false;\n    return this.limitPassed().catch(() => false);",
+    to: "const { since } = await notePark(this.redis, this.service);\n    return Date.now() - Math.max(job.created, since) > this.settings.parkLimitMs;",
     ...by("clocks", "clocks under bun a refused job"),
   },
   {
