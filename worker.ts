@@ -33,8 +33,10 @@ import { Viewer } from "./shared/store/view.ts";
 import { durationText } from "./shared/units.ts";
 import { VERSION } from "./shared/version.ts";
 import { Watch } from "./shared/watch.ts";
+import { workerHealth } from "./shared/worker-health.ts";
 
-const callCap = tuned();
+const isHealthCheck = process.argv.includes("--health");
+const callCap = isHealthCheck ? 0 : tuned();
 const worker = newWorkerId();
 const logged = logSettings(process.env);
 startLog(logged);
@@ -46,6 +48,13 @@ try {
   config = readConfig(process.env);
 } catch (error) {
   fail(messageOf(error));
+}
+
+if (isHealthCheck) {
+  useNamespace(config!.namespace);
+  const why = await workerHealth(config!);
+  if (why) fail(why);
+  process.exit(0);
 }
 
 for (const warning of config!.mistyped.values()) log.warn(warning);

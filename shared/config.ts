@@ -124,7 +124,14 @@ const ALIASES: Record<string, string> = {
 };
 
 /** Names that compose.yaml and its override read, and no process. */
-const OF_COMPOSE = ["REDIS_MAXMEMORY", "REDIS_MEMORY_LIMIT", "PIPELINE_DIR", "PIPELINE_NETWORK"];
+const OF_COMPOSE = [
+  "REDIS_MAXMEMORY",
+  "REDIS_MEMORY_LIMIT",
+  "GATEWAY_PORT",
+  "GATEWAY_ALIAS",
+  "PIPELINE_DIR",
+  "PIPELINE_NETWORK",
+];
 
 /** Thrown with every mistake at once, a line each. */
 export class ConfigError extends Error {

@@ -19,8 +19,8 @@ test("the documented .env of the cut-over makes the gateway http://api-gateway, 
   const env = { PORT: "8000", GATEWAY_PORT: "80", GATEWAY_ALIAS: "api-gateway", ALLOWED_HOSTS: "queue.example" };
   const base = gatewayOf("compose.yaml", env);
   expect(base.ports[0]).toBe("8000:80");
-  expect([String(base.environment.PORT), base.environment.GATEWAY_URL]).toEqual(["80", "http://gateway:80"]);
   const pipeline = gatewayOf("compose.pipeline.yaml", env);
+  expect([String(base.environment.PORT), pipeline.environment.GATEWAY_URL]).toEqual(["80", "http://gateway:80"]);
   expect(pipeline.networks.pipeline?.aliases).toEqual(["api-gateway"]);
   const { allowedHosts } = readConfig({ ALLOWED_HOSTS: pipeline.environment.ALLOWED_HOSTS });
   expect(allowedHosts).toEqual(["api-gateway", "longhaul", "queue.example"]);

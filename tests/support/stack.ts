@@ -20,9 +20,12 @@ export type Process = {
   exited: Promise<number>;
 };
 
-/** Starts an entry file. @param runtime "bun" or "deno" */
+/** Starts an entry file. @param file  may have arguments behind it. @param runtime "bun" or "deno" */
 export function startProcess(file: string, env: Record<string, string>, runtime = "bun"): Process {
-  const command = runtime === "deno" ? [DENO ?? "deno", "run", "-A", "--quiet", file] : [process.execPath, file];
+  const command =
+    runtime === "deno"
+      ? [DENO ?? "deno", "run", "-A", "--quiet", ...file.split(" ")]
+      : [process.execPath, ...file.split(" ")];
   const child = Bun.spawn(command, {
     cwd: ROOT,
     env: { PATH: process.env.PATH ?? "", HOME: process.env.HOME ?? "/root", NODE_ENV: "production", ...env },
