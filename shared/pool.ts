@@ -30,6 +30,7 @@ const LIFE_MS = 30_000;
  */
 const SOON_MS = 100;
 const DISTRUST_MS = 600_000;
+const NEVER = Number.NEGATIVE_INFINITY;
 
 export const lifeMs = () => LIFE_MS * (0.75 + Math.random() / 2);
 
@@ -37,8 +38,8 @@ export class Pool implements Home {
   /** the one that was used last at the end */
   private readonly idle: Connection[] = [];
   /** by performance.now() */
-  private distrustedUntil = Number.NEGATIVE_INFINITY;
-  private loggedUntil = Number.NEGATIVE_INFINITY;
+  private distrustedUntil = NEVER;
+  private loggedUntil = NEVER;
   /** whether the origin's last answer named its job; undefined = there was none yet */
   private named: boolean | undefined;
   /** of the last call */
@@ -48,7 +49,8 @@ export class Pool implements Home {
 
   /** Whether a connection may serve more than one call, as far as is known before the answer. */
   reuses(vouched: boolean): boolean {
-    return (vouched || this.named !== false) && performance.now() >= this.distrustedUntil;
+    if (!vouched && this.named === false) return false;
+    return this.distrustedUntil === NEVER || performance.now() >= this.distrustedUntil;
   }
 
   /**
@@ -88,7 +90,7 @@ export class Pool implements Home {
   }
 
   refused(error: OtherJob, jobId: string | undefined): void {
-    this.loggedUntil = Number.NEGATIVE_INFINITY; // each of them is logged
+    this.loggedUntil = NEVER; // each of them is logged
     this.distrust(
       `answered ${jobId ? `job ${jobId}` : "a call"}, but ${error.message}: the answer is refused and the job sent again`,
     );

@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import { TLS } from "./fixtures/tls.ts";
 import { type Lanes, laneStage, type Stage } from "./support/lane.ts";
+import { listLog } from "./support/log.ts";
 import { freePort } from "./support/redis.ts";
 import { startService } from "./support/service.ts";
 import { until } from "./support/stack.ts";
@@ -11,7 +12,11 @@ let { s, lanes } = {} as Stage;
 laneStage((stage) => {
   ({ s, lanes } = stage);
 });
-const start = (url: string, more: Parameters<Lanes["start"]>[1] = {}) => lanes.start("w1", more, undefined, { url });
+function start(url: string, more: Parameters<Lanes["start"]>[1] = {}) {
+  const lines: string[] = [];
+  const { lane } = lanes.start("w1", more, undefined, { url }, listLog(lines, "info"));
+  return { lane, lines };
+}
 const count = (lines: string[], word: string) => lines.filter((line) => line.includes(word)).length;
 const parkedSince = async () => Number(await s.redis.client.hget(KEYS.counts, "parked"));
 
@@ -25,7 +30,7 @@ test("a service that takes connections and refuses each call parks once, until P
   expect([await parkedSince(), await s.state(ids[0]!)]).toEqual([since, "queued"]);
   for (const id of ids) await until(async () => (await s.state(id)) === "failed", 30_000);
   expect((await s.inspector.record(ids[0]!))?.error?.code).toBe("service_unreachable");
-  expect([count(lines, "parked"), count(lines, "resumes")]).toEqual([1, 0]);
+  expect([count(lines, "lane parked"), count(lines, "lane resumed")]).toEqual([1, 0]);
   await untrusted.stop(true);
 }, 60_000);
 
@@ -37,7 +42,7 @@ test("a service that comes back: one job tries it, then all run; parked once, re
   await Bun.sleep(1_500);
   const service = await startService(port);
   for (const id of ids) await until(async () => (await s.state(id)) === "finished", 30_000);
-  expect([count(lines, "parked"), count(lines, "resumes"), await parkedSince()]).toEqual([1, 1, 0]);
+  expect([count(lines, "lane parked"), count(lines, "lane resumed"), await parkedSince()]).toEqual([1, 1, 0]);
   const records = await Promise.all(ids.map((id) => s.inspector.record(id)));
   expect(records.map((record) => [record?.attempt, record?.redeliveries])).toEqual(ids.map(() => [1, 0]));
   await service.stop();
@@ -49,7 +54,7 @@ test("a call of hours ends the parking as soon as it can no longer be refused", 
   const id = await s.submit({ payload: '{"sleep":20000}' });
   await until(async () => lane.parking.parked !== undefined);
   const service = await startService(port);
-  await until(async () => count(lines, "resumes") === 1, 15_000);
+  await until(async () => count(lines, "lane resumed") === 1, 15_000);
   expect(await s.state(id)).toBe("started");
   await service.stop();
 }, 60_000);
@@ -61,6 +66,6 @@ test("a lane without a job to try is back when its service can be connected to t
   await until(async () => lane.parking.parked !== undefined);
   lane.held = true; // as an empty queue: nothing is taken
   const service = await startService(port);
-  await until(async () => count(lines, "resumes") === 1, 30_000);
+  await until(async () => count(lines, "lane resumed") === 1, 30_000);
   await service.stop();
 }, 60_000);

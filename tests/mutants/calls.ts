@@ -79,6 +79,13 @@ export const CALL_MUTANTS: Mutant[] = [
     ...by("call-connect", "tries every address"),
   },
   {
+    name: "parking: a service that can be connected to counts as back before a call got through",
+    file: "shared/parking.ts",
+    from: "if (reached && connected > 0 && this.trials > 0) return this.reached();",
+    to: "if (reached) return this.reached();",
+    ...by("parking", "refuses each call parks once"),
+  },
+  {
     name: "call: a busy connection is never replaced",
     file: "shared/pool.ts",
     from: " || connection.since > connection.retiredAt",
