@@ -1,7 +1,9 @@
 /** Redis with access control: the least rights that docs/operating.md names, fewer, and logins that are refused. */
 import { afterEach, expect, test } from "bun:test";
+import { EventEmitter } from "node:events";
 import { readFileSync } from "node:fs";
 import { Redis as Client, type Redis } from "ioredis";
+import { tellAway } from "../shared/away.ts";
 import { startRedis, type TestRedis } from "./support/redis.ts";
 import { type Process, type Stack, startProcess, startStack, until } from "./support/stack.ts";
 import { startCluster } from "./support/topology.ts";
@@ -113,3 +115,28 @@ test("a login that Redis refuses: the log says what to do, and never the passwor
   const full = start(redis.url.replace("://", "://:right-pw@"));
   await full.says(/it has no room for another connection/);
 }, 90_000);
+
+test("words of Redis and of TLS that a log knows a cure for, where no Redis of ours can say them", async () => {
+  const CASES: [string, string][] = [
+    [
+      "DENIED Redis is running in protected mode because protected mode is enabled",
+      "give it a password and name that in REDIS_URL",
+    ],
+    ["NOPERM User x has no permissions to run the 'hsetnx' command", "docs/operating.md has the ACL rule"],
+    ["ERR This instance has cluster support disabled", "redis:// instead of redis+cluster://"],
+    ["CERT_HAS_EXPIRED", "its certificate has expired"],
+    ["getaddrinfo ENOTFOUND db", "there is no such host name"],
+    ["HELLO failed for pa/ss", "refuses the connection (HELLO failed for …)"],
+  ];
+  for (const [words, cure] of CASES) {
+    const lines: string[] = [];
+    const redis = Object.assign(new EventEmitter(), { status: "connecting" });
+    const log = { warn: (line: string) => void lines.push(line), info: () => {} };
+    tellAway(redis as never, "redis://me:pa%2Fss@db", log, { firstMs: 1, againMs: 60_000 });
+    redis.emit("error", new Error(words));
+    redis.emit("error", new Error("Connection is closed.")); // says less, so it replaces nothing
+    await until(() => lines.length > 0);
+    redis.emit("ready");
+    expect([words, lines[0]]).toEqual([words, expect.stringContaining(cure)]);
+  }
+});

@@ -45,6 +45,20 @@ export const REDIS_MUTANTS: Mutant[] = [
     ...by("redis-tls", "cannot be connected"),
   },
   {
+    name: "redis: sentinels that ask for a login get none",
+    file: "shared/store/open.ts",
+    from: "if (/NOAUTH|WRONGPASS/.test(error.message))",
+    to: "if (error === undefined)",
+    ...by("redis-sentinel", "only when they ask"),
+  },
+  {
+    name: "redis: the way to sentinels and their master is plain in spite of rediss",
+    file: "shared/store/open.ts",
+    from: "    ...(options.tls ? { sentinelTLS: options.tls, enableTLSForSentinelMode: true } : {}),\n",
+    to: "",
+    ...by("redis-sentinel", "over TLS"),
+  },
+  {
     name: "redis: scripts publish outside of the namespace",
     file: "shared/script.ts",
     from: "string.match(ROOT, '^[^:]*:')",

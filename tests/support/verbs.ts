@@ -18,7 +18,7 @@ export async function everyVerb(s: Stack, names: string[]): Promise<void> {
   await until(async () => (await s.get(`/jobs/${running}/status`)).status === "started");
   expect((await s.post(`/jobs/${running}/cancel`)).status).toBe(202);
   expect((await s.ended(running)).error).toContain("canceled");
-  expect(s.service.byJob(running)[0]?.aborted).toBe(true);
+  await until(() => s.service.byJob(running)[0]?.aborted === true);
   const later = await s.submit({}, `/${fourth}?delay=1`);
   const high = await s.submit({}, `/${fourth}?priority=9`);
   for (const id of [later, high]) expect((await s.ended(id)).status).toBe("finished");
