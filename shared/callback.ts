@@ -7,7 +7,7 @@
 import { createHmac } from "node:crypto";
 import { parsedRetryAfter } from "./answer.ts";
 import { Fault } from "./faults.ts";
-import { type Allowance, checkTarget, GuardError, guardedFetch } from "./ssrf.ts";
+import { type Allowance, checkTarget, GuardError, guardedFetch, receiverOf } from "./ssrf.ts";
 import { VERSION } from "./version.ts";
 
 /** `secrets`: the first is the newest; each signs, so that a receiver may change from one to the other at its leisure. */
@@ -31,6 +31,7 @@ export function checkCallback(url: string, settings: CallbackSettings): void {
   }
   if (url.length > MAX_URL) throw refuse(`may have ${MAX_URL} characters at most`);
   try {
+    receiverOf(url);
     checkTarget(url, settings.callbackAllow);
   } catch (error) {
     if (!(error instanceof GuardError)) throw error;

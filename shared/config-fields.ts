@@ -9,7 +9,7 @@ import { z } from "zod";
 import { rangeFault } from "./addresses.ts";
 import { BASE_PATH } from "./base-path.ts";
 import { parseRedisUrl } from "./redis-url.ts";
-import { allowance, NOTHING, targetOf } from "./ssrf.ts";
+import { allowance, NOTHING, receiverOf } from "./ssrf.ts";
 import { durationMs, MAX_DURATION_MS, sizeBytes, UNITS } from "./units.ts";
 
 const parsed =
@@ -128,7 +128,7 @@ export const webhook = z
   .transform((text, ctx) => {
     if (text === undefined) return undefined;
     try {
-      return targetOf(text).href;
+      return receiverOf(text).href;
     } catch (error) {
       ctx.addIssue(`must be an http(s) URL: ${(error as Error).message}`);
       return z.NEVER;

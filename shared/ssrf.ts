@@ -129,6 +129,18 @@ export function targetOf(text: string, base?: string): URL {
   return url;
 }
 
+/**
+ * Like `targetOf`, for what is POSTed to. A fragment is refused: no request carries it, so the receiver that it was to
+ * choose (`/#/hooks/7`) is never asked.
+ * @throws GuardError refused
+ */
+export function receiverOf(text: string): URL {
+  const url = targetOf(text);
+  if (text.includes("#"))
+    throw new GuardError("refused", "the URL has a fragment, which no request carries; leave out # and what follows");
+  return url;
+}
+
 /** The host as an address when it is a numeric one. URL has made 0x7f.1, 2130706433 and 0177.0.0.1 into 127.0.0.1. */
 const literal = (url: URL) => {
   const bare = url.hostname.replace(/^\[(.*)\]$/, "$1");

@@ -264,6 +264,7 @@ describe("delivery", () => {
       "//example.com",
       "",
       "not a url",
+      hook("/#/hooks/7"),
       `https://example.com/${"x".repeat(3_000)}`,
     ]) {
       const response = await stack.post("/jobs", { operation: "work", payload: {}, callback_url: url });

@@ -348,3 +348,9 @@ test("alerts: shares, durations and an address of the operator's own; a user or 
     expect([share, mistakes({ ALERT_MEMORY: share }).join()]).toEqual([share, expect.stringContaining("20%")]);
   }
 });
+
+test("ALERT_WEBHOOK with a fragment stops the start: the fragment would never be sent", () => {
+  expect(mistakes({ ALERT_WEBHOOK: "http://relay:9000/#/hooks/7" })).toEqual([
+    expect.stringMatching(/^ALERT_WEBHOOK.*the URL has a fragment, which no request carries/),
+  ]);
+});

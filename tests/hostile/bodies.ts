@@ -66,7 +66,7 @@ const bodies: Case[] = [
   ],
   [
     "0.10000000000000001 where the schema has a number",
-    '202, the service is sent {"tolerance":0.1}',
+    '202, the service is sent {"tolerance":0.10000000000000001}',
     passed('{"tolerance":0.10000000000000001}'),
   ],
   ["1e400 where the schema has a number", "422 invalid", submit('{"tolerance":1e400}')],
