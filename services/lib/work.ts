@@ -5,6 +5,7 @@
  * WASM never gives back is freed, and a model that crashes the engine or eats all memory takes down only its own call.
  */
 import { availableParallelism } from "node:os";
+import { Worker } from "node:worker_threads";
 import { Fault, messageOf } from "./fault.ts";
 
 /** Heavy calls at once in this service (WORK_SLOTS, default: the CPUs); the others wait in line. */
@@ -127,11 +128,15 @@ export async function run<O>(
   }
 }
 
+/** Names the service's process to its child: one that asked for its parent itself might already be an orphan. */
+const PARENT = "WORK_PARENT";
+
 function startChild(file: string): Child {
   const child: Child = {
     onProgress: () => {},
     last: undefined,
     process: Bun.spawn([process.execPath, file], {
+      env: { ...process.env, [PARENT]: String(process.pid) },
       stdio: ["ignore", "pipe", "pipe"],
       ipc(message: FromChild) {
         if ("progress" in message) child.onProgress(message.progress);
@@ -166,24 +171,20 @@ export function stopAll(): void {
   for (const child of children) child.process.kill("SIGKILL");
 }
 
-/**
- * Tells the parent how far the work is; cheap, it drops all but ten messages a second. Call it in every long loop: it
- * also ends a process whose service was killed, which the loop would keep from hearing so.
- */
+/** Tells the parent how far the work is; cheap, it drops all but ten messages a second. Call it in every long loop. */
 export function report(progress: number, message: string): void {
   const now = performance.now();
   if (now - lastReport < 100) return;
   lastReport = now;
-  if (process.ppid !== parent) process.exit(1);
   process.send?.({ progress: { progress, message } } satisfies FromChild);
 }
 let lastReport = -Infinity;
-const parent = process.ppid;
 
 /** The child's side: takes one input from the parent, answers it, ends. Call it only where `import.meta.main`. */
 export function serveWork<I>(work: (input: I) => Promise<unknown>): void {
   // A parent that was killed cannot kill us; do not compute for nobody.
   process.on("disconnect", () => process.exit(1));
+  new Worker(new URL("./watchdog.ts", import.meta.url), { workerData: Number(process.env[PARENT]) }).unref();
   process.once("message", async (input: I) => {
     let reply: FromChild;
     try {

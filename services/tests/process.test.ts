@@ -93,6 +93,21 @@ test.skipIf(!onLinux)("work ends soon after its service was killed with -9", asy
   await until("no process is left", () => !orphans.some(runs), 2000);
 });
 
+test.skipIf(!onLinux)(
+  "work inside of one heavy element ends within seconds when its service is killed -9",
+  async () => {
+    // One element with thousands of openings: minutes in one call of WASM, in which the main thread looks at nothing.
+    const { url, child } = await start("ifcconvert", box.env);
+    const call = fetch(`${url}/ifcconvert`, slow);
+    call.catch(() => {});
+    await until("the work runs", () => working(child.pid).length === 1, 20_000);
+    const orphans = childrenOf(child.pid); // the idle one that is kept ready, too
+    expect(orphans.length).toBeGreaterThan(0);
+    child.kill("SIGKILL");
+    await until("no process is left", () => !orphans.some(runs), 5_000);
+  },
+);
+
 test("progress is posted to X-Progress-Url", async () => {
   const posted: { progress: number; message: string }[] = [];
   const gateway = Bun.serve({
