@@ -32,6 +32,7 @@ import { everywhere } from "./shared/clocks/index.ts";
 import { type Config, ConfigError, readConfig } from "./shared/config.ts";
 import { Fault } from "./shared/faults.ts";
 import { health } from "./shared/health.ts";
+import { withResultFile } from "./shared/inline-result.ts";
 import type { JobId } from "./shared/jobs.ts";
 import { parseJson } from "./shared/json.ts";
 import { useNamespace } from "./shared/keys.ts";
@@ -45,7 +46,7 @@ import { dashboard, edge, routes } from "./shared/routes/index.ts";
 import { PortBusy, RUNTIME, type Server, serve } from "./shared/runtime.ts";
 import type { Connection } from "./shared/script.ts";
 import type { Operation } from "./shared/services.ts";
-import { recordText } from "./shared/show.ts";
+import { recordText, type Shown } from "./shared/show.ts";
 import { onStop } from "./shared/signals.ts";
 import { Snapshots } from "./shared/snapshot.ts";
 import { keepFit } from "./shared/store/fit.ts";
@@ -106,7 +107,7 @@ export function gatewayApp(gateway: Gateway, warnings: () => string[] = () => []
     allow(gateway, c, "read");
     const id = idOf(c.req.param("id"));
     const held = await gateway.hold?.(c.req.raw, id, inspector.ended(id));
-    return showStatus(gateway, c.req.raw, id, held?.headers);
+    return showStatus(gateway, c.req.raw, id, held?.headers, c.env?.links);
   });
   app.get("/jobs/:id", async (c) => {
     allow(gateway, c, "read");
@@ -116,7 +117,10 @@ export function gatewayApp(gateway: Gateway, warnings: () => string[] = () => []
     if (same) return same;
     const record = await inspector.record(id);
     if (!record) throw noJob(id);
-    return revised(c.req.raw, record.rev, () => recordText(record, gateway, baseOf(c.req.raw)), held?.headers);
+    const text = (shown?: Shown) => recordText(record, gateway, baseOf(c.req.raw), shown);
+    const { rev, resultFile: file } = record;
+    if (file && !c.env?.links) return withResultFile(gateway, c.req.raw, { id, rev, file }, text, held?.headers);
+    return revised(c.req.raw, rev, text, held?.headers);
   });
   app.post("/jobs/:id/cancel", (c) => {
     const caller = allow(gateway, c, "submit");

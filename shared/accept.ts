@@ -3,9 +3,10 @@
 import { type Gateway, jsonText, matches, revised, tagOf } from "./app.ts";
 import { baseOf } from "./base-path.ts";
 import { Fault } from "./faults.ts";
+import { withResultFile } from "./inline-result.ts";
 import { type JobId, serviceOf } from "./jobs.ts";
 import { serviceAnswer } from "./service-answer.ts";
-import { againOf, againS, forecast, statusText, statusWord } from "./show.ts";
+import { againOf, againS, forecast, type Shown, statusText, statusWord } from "./show.ts";
 import { etaS, type Snapshot } from "./snapshot.ts";
 import { noJob } from "./store/inspect.ts";
 import type { NewJob } from "./store/produce.ts";
@@ -84,12 +85,17 @@ export async function accept(
   return jsonText(`{"job_id":"${id}","status":"${state}"}`, 202, headers);
 }
 
-/** The status in its old shape. @throws Fault unknown_job */
+/**
+ * The status in its old shape.
+ * @param links  whether a result that lies in a file is named instead of being there
+ * @throws Fault unknown_job
+ */
 export async function showStatus(
   gateway: Gateway,
   request: Request,
   id: JobId,
   headers: Record<string, string> = {},
+  links = false,
 ): Promise<Response> {
   // Who has a revision most likely has this one: its result, which may be large, is read only when it has not.
   const had = request.headers.get("if-none-match");
@@ -98,8 +104,9 @@ export async function showStatus(
   if (!status) throw noJob(id);
   const again = againOf(gateway, status);
   const shown = status;
-  return revised(request, status.rev, () => statusText(shown, forecast(gateway, shown), baseOf(request)), {
-    ...headers,
-    ...(again === undefined ? {} : { "retry-after": String(again) }),
-  });
+  const all = { ...headers, ...(again === undefined ? {} : { "retry-after": String(again) }) };
+  const text = (result?: Shown) => statusText(shown, forecast(gateway, shown), baseOf(request), result);
+  const { rev, resultFile: file } = status;
+  if (file && !links) return withResultFile(gateway, request, { id, rev, file }, text, all);
+  return revised(request, rev, text, all);
 }

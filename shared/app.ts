@@ -47,7 +47,8 @@ export type Held = { ended: boolean; headers: Record<string, string> };
  * A Hono app whose environment carries the socket's address, and the caller where this process has checked it
  * already (the dashboard's session). Clients cannot set it: it never comes from the request.
  */
-export type Env = { Bindings: { ip: string; caller?: Caller; seen?: Seen } };
+/** `links`: a large result is named by its link, also where clients get it inline; the dashboard shows no megabytes. */
+export type Env = { Bindings: { ip: string; caller?: Caller; seen?: Seen; links?: boolean } };
 /** Where the access log reads who asked; there only with ACCESS_LOG=1. */
 export type Seen = { caller?: Caller };
 

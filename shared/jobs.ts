@@ -217,6 +217,9 @@ export function whyAgain(attempts: readonly Attempt[]): string | undefined {
   return `waits to be tried again: attempt ${attempt} ${message ? `ended with: ${message}` : `was ${outcome}`}`;
 }
 
+/** A result in RESULTS_DIR: the token of the attempt names the file. */
+export type ResultFile = { token: string; bytes: number };
+
 /** A record, read. Absent fields are undefined; payload and result stay text or bytes. */
 export type JobRecord = {
   id: JobId;
@@ -241,7 +244,8 @@ export type JobRecord = {
   resultType: string;
   /** bytes, wherever they lie; undefined = no result */
   resultSize: number | undefined;
-  resultInFile: boolean;
+  /** where a JSON result lies that is not in the record; undefined = none does */
+  resultFile: ResultFile | undefined;
   /** an unreadable 2xx that a failed job keeps: its bytes are at /jobs/{id}/result */
   kept: { type: string; sizeBytes: number } | undefined;
   error: JobError | undefined;

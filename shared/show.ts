@@ -59,14 +59,18 @@ export const againOf = (gateway: Estimates, job: Judged & Pick<Status, "due">): 
     ? undefined
     : againS(estimate(gateway, job).eta_s, job.due === undefined ? undefined : job.due - gateway.snapshots.now());
 
+/** What an answer shows of a job instead of what its record has: the text of its result, or why there is none. */
+export type Shown = { result: string; error?: JobError };
+
 /** A state as old clients read it: they stop only on finished and failed, so canceled must read failed here. */
 export const statusWord = (state: State): State => (state === "canceled" ? "failed" : state);
 
 /**
  * The status as old clients read it: always job_id, status, result, error; further keys beside them.
  * The result's text goes in as it was stored: parsing it would lose digits and key order.
+ * @param shown  what stands for a result that lies in a file; without it a link does
  */
-export function statusText(status: Status, estimate: Forecast, base = ""): string {
+export function statusText(status: Status, estimate: Forecast, base = "", shown?: Shown): string {
   const { id } = status;
   const rest = {
     progress: status.state === "finished" ? 1 : (status.progress ?? null),
@@ -79,9 +83,11 @@ export function statusText(status: Status, estimate: Forecast, base = ""): strin
     ended_at: iso(status.ended),
     ...(status.due !== undefined ? { due_at: iso(status.due) } : {}),
   };
-  const error = errorText(status);
-  const head = `{"job_id":${JSON.stringify(id)},"status":"${statusWord(status.state)}","result":`;
-  return `${head}${resultText(status, base)},"error":${JSON.stringify(error)},${JSON.stringify(rest).slice(1)}`;
+  // A result that is not there reads as a failure: an old client would take "finished" without it for success.
+  const state = shown?.error ? "failed" : status.state;
+  const error = errorText(shown?.error ? { ...status, state, error: shown.error } : status);
+  const head = `{"job_id":${JSON.stringify(id)},"status":"${statusWord(state)}","result":`;
+  return `${head}${shown?.result ?? resultText(status, base)},"error":${JSON.stringify(error)},${JSON.stringify(rest).slice(1)}`;
 }
 
 /** Words by which n8n's published workflow that waits for a job knows an error that no repetition cures. */
@@ -115,9 +121,10 @@ function resultText(status: Status, base: string): string {
 
 /**
  * The full record as a client reads it.
- * @param base  path before its links (BASE_PATH)
+ * @param base   path before its links (BASE_PATH)
+ * @param inline what stands for a result that lies in a file; without it a link does
  */
-export function recordText(record: JobRecord, gateway: Estimates, base = ""): string {
+export function recordText(record: JobRecord, gateway: Estimates, base = "", inline?: Shown): string {
   const { id, service, result } = record;
   const at = `${base}/jobs/${id}`;
   const links = {
@@ -163,16 +170,18 @@ export function recordText(record: JobRecord, gateway: Estimates, base = ""): st
     message: record.message ?? null,
     ...forecast(gateway, record),
     timing: record.timing ? { first_byte_ms: record.timing.firstByte, last_byte_ms: record.timing.lastByte } : null,
-    error: record.error ? shownError(record) : null,
+    error: record.error ? shownError(record) : (inline?.error ?? null),
     attempts: record.attempts.map(shownAttempt),
     links,
   };
   const jsonResult = record.resultType === "application/json" && result !== undefined;
-  const shown = jsonResult
-    ? result.toString()
-    : record.resultSize !== undefined && record.state === "finished"
-      ? JSON.stringify({ content_type: record.resultType, size: record.resultSize, href: `${at}/result` })
-      : "null";
+  const shown = inline
+    ? inline.result
+    : jsonResult
+      ? result.toString()
+      : record.resultSize !== undefined && record.state === "finished"
+        ? JSON.stringify({ content_type: record.resultType, size: record.resultSize, href: `${at}/result` })
+        : "null";
   return `${JSON.stringify(body).slice(0, -1)},"payload":${record.payload ?? "null"},"result":${shown}}`;
 }
 

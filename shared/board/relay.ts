@@ -45,7 +45,7 @@ export function relay(gateway: Gateway, api: Api) {
 
   /** Sends a request on to the gateway's app. @param path  of the gateway */
   async function forward(c: Context<Env>, caller: Caller, path: string, request: Request): Promise<Response> {
-    const answer = await api.fetch(request, { ip: c.env?.ip ?? "", caller });
+    const answer = await api.fetch(request, { ip: c.env?.ip ?? "", caller, links: true });
     if (request.method !== "GET" && request.method !== "HEAD") await note(caller, request.method, path, answer);
     const type = answer.headers.get("content-type") ?? "";
     const headers = new Headers(answer.headers);

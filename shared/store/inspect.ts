@@ -9,6 +9,7 @@ import {
   type JobOptions,
   type JobRecord,
   parseHead,
+  type ResultFile,
   revOf,
   type ServiceName,
   type State,
@@ -78,6 +79,8 @@ export type Status = {
   result: string | undefined;
   resultType: string;
   resultSize: number | undefined;
+  /** where a JSON result lies that is not in the record; undefined = none does */
+  resultFile: ResultFile | undefined;
   error: JobError | undefined;
   progress: number | undefined;
   message: string | undefined;
@@ -125,6 +128,17 @@ const keptOf = (type: string | undefined, sizeBytes: number | undefined, bytes: 
 const attemptsIn = (log: string | null | undefined) =>
   (log ?? "").split("\n").flatMap((line) => json<Attempt>(line) ?? []);
 
+/** @param type  none = JSON */
+const resultFileOf = (
+  head: NonNullable<ReturnType<typeof parseHead>>,
+  type: string | null | undefined,
+  bytes: number | undefined,
+): ResultFile | undefined =>
+  head.state === "finished" && (type ?? JSON_TYPE) === JSON_TYPE && bytes !== undefined
+    ? { token: head.start?.token ?? "", bytes }
+    : undefined;
+const JSON_TYPE = "application/json";
+
 export class Inspector {
   /** Redis's clock: every look at counts or workers sets it */
   readonly time = new RedisTime();
@@ -166,6 +180,7 @@ export class Inspector {
       result: state === "finished" && !f[2] ? result : undefined,
       resultType: f[2] ?? "application/json",
       resultSize: size,
+      resultFile: resultFileOf(head, f[2], numberOf(f[3])),
       error: ended ? json(f[4]) : undefined,
       progress: numberOf(f[5]),
       message: message ?? undefined,
@@ -275,7 +290,7 @@ export class Inspector {
       result: state === "finished" ? inline : undefined,
       resultType: text(FIELD.resultType) ?? "application/json",
       resultSize: numberOf(text(FIELD.resultSize)) ?? inline?.length,
-      resultInFile: flat[FIELD.resultSize] !== undefined,
+      resultFile: resultFileOf(head, text(FIELD.resultType), numberOf(text(FIELD.resultSize))),
       kept:
         state === "failed" ? keptOf(text(FIELD.keptType), numberOf(text(FIELD.keptSize)), flat[FIELD.kept]) : undefined,
       error: isTerminal(state) ? json<JobError>(text(FIELD.error)) : undefined,

@@ -65,4 +65,25 @@ export const JOB_MUTANTS: Mutant[] = [
     to: "const emptied = (s) => s.queued;",
     ...by("dashboard-queues"),
   },
+  {
+    name: "result: a large one is a link in the status",
+    file: "shared/accept.ts",
+    from: "if (file && !links) return",
+    to: "if (false as boolean && file) return",
+    ...by("large-results"),
+  },
+  {
+    name: "result: a large one is a link in the record",
+    file: "gateway.ts",
+    from: "if (file && !c.env?.links) return",
+    to: "if (false as boolean && file) return",
+    ...by("large-results"),
+  },
+  {
+    name: "result: one whose file is missing reads as finished",
+    file: "shared/show.ts",
+    from: 'const state = shown?.error ? "failed" : status.state;',
+    to: "const state = status.state;",
+    ...by("large-results"),
+  },
 ];
