@@ -67,7 +67,7 @@ withDisk(
     const { rules } = await stack!.get("/alerts");
     expect(rules.find(({ rule }: { rule: string }) => rule === "results_dir")).toMatchObject({ firing: true });
     const id = await stack!.submit({ size: LARGE });
-    await until(() => stack!.workers[0]!.output().includes("could not be written to RESULTS_DIR: the volume is full"));
+    await until(() => stack!.workers[0]!.output().includes("result cannot be written to RESULTS_DIR"));
     const next = await stack!.submit({});
     await Bun.sleep(4_500); // longer than the job's time limit and the lease
     expect((await stack!.get(`/jobs/${next}/status`)).status).toBe("queued");
@@ -105,7 +105,7 @@ withDisk(
     await start({ env: { DRAIN_TIMEOUT: "500ms" } });
     disk?.fill();
     const id = await stack!.submit({ size: LARGE });
-    await until(() => stack!.workers[0]!.output().includes("could not be written to RESULTS_DIR"));
+    await until(() => stack!.workers[0]!.output().includes("result cannot be written to RESULTS_DIR"));
     stack!.workers[0]!.kill("SIGTERM");
     await stack!.workers[0]!.exited;
     expect(await stack!.get(`/jobs/${id}`)).toMatchObject({ status: "queued", attempt: 0, redeliveries: 0 });

@@ -32,9 +32,9 @@ export const ANSWER_MUTANTS: Mutant[] = [
   },
   {
     name: "answers: the kept bytes are not stored with the failed job",
-    file: "shared/lane.ts",
-    from: "this.settles.ended(run, outcome.error, outcome.kept)",
-    to: "this.settles.ended(run, outcome.error, undefined)",
+    file: "shared/settle.ts",
+    from: "this.ended(run, outcome.error, outcome.kept)",
+    to: "this.ended(run, outcome.error, undefined)",
     ...by("kept-answers", "an answer in HTML"),
   },
   {
