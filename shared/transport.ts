@@ -202,7 +202,7 @@ async function fetched(request: Post, origin: Origin): Promise<Body> {
     headers: sent,
     redirect: "manual",
     signal: controller.signal,
-    ...(request.fresh || !vouched ? fresh : pooled),
+    ...(vouched && !request.fresh && origin.pool.reuses(true) ? pooled : fresh),
   });
   const { headers } = response;
   const named = headers.get("x-job-id");

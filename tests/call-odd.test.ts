@@ -17,7 +17,10 @@ import {
 } from "./fixtures/call-harness.ts";
 import { http, JSON_TYPE } from "./fixtures/raw-server.ts";
 
-underBoth(({ client, call }: Rows) => {
+underBoth(({ client, call: one }: Rows) => {
+  /** of a service that the operator vouches for, so that connections are used again */
+  const call: Rows["call"] = (asked) => one({ keepAlive: true, ...asked });
+
   describe("encodings", () => {
     test("a body that is decoded before its message has ended takes no other call along", async () => {
       const encoded = (type: string) => `${HEAD}Transfer-Encoding: chunked\r\nContent-Encoding: ${type}\r\n\r\n`;

@@ -53,7 +53,7 @@ async function drain(client: Client, asked: Asked, slots: number, jobs = JOBS): 
   return { wrong, again, lines: await client.logged() };
 }
 
-underBoth(({ start, client }: Rows) => {
+underBoth(({ runtime, start, client }: Rows) => {
   const ways: Record<string, { at: (url: string) => string; tls?: typeof TLS }> = {
     sockets: { at: (url) => url },
     "fetch, http": { at: withUser },
@@ -106,6 +106,22 @@ underBoth(({ start, client }: Rows) => {
         expect(outcome).toMatchObject({ kind: "reset", error: { code: "wrong_job", retryable: true } });
         expect(errorOf(outcome)?.message).toContain("answered for another job (its X-Job-Id is job_x)");
         expect((await client.logged()).join()).toContain("answered job job_1, but its X-Job-Id is job_x");
+      });
+
+      test("after an answer that names another job keep_alive counts no more for that address", async () => {
+        const service = await serve((socket, request) => {
+          const id = idOf(request);
+          socket.write(answerTo(id === "job_3" ? "job_x" : id, true));
+        }, tls);
+        const kinds: string[] = [];
+        for (let i = 1; i <= 6; i++) {
+          const asked = { url: at(service.url), headers: { "x-job-id": `job_${i}` }, keepAlive: true };
+          kinds.push((await client.call(asked)).kind);
+        }
+        expect(kinds).toEqual(["finished", "finished", "reset", "finished", "finished", "finished"]);
+        const nths = service.requests.map(({ nth }) => nth);
+        if (way === "sockets" || runtime === "bun") expect(nths.slice(0, 3)).toEqual([1, 2, 3]); // else it proves nothing
+        expect(nths.slice(3)).toEqual([1, 1, 1]);
       });
 
       test("an X-Job-Id that came twice alike counts once", async () => {

@@ -53,8 +53,8 @@ export const CALL_MUTANTS: Mutant[] = [
   {
     name: "call: fetch keeps its pool for a service that nobody vouches for",
     file: "shared/transport.ts",
-    from: "...(request.fresh || !vouched ? fresh : pooled)",
-    to: "...(request.fresh ? fresh : pooled)",
+    from: "...(vouched && !request.fresh && origin",
+    to: "...(!request.fresh && origin",
     ...surplus("a connection a call"),
   },
   {
