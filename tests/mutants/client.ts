@@ -81,7 +81,7 @@ export const CLIENT_MUTANTS: Mutant[] = [
   },
   {
     name: "result: a file of another size is served",
-    file: "shared/routes/result.ts",
+    file: "shared/service-answer.ts",
     from: "if (!file || file.size !== fileBytes) {",
     to: "if (!file) {",
     ...by("follow", "409 with the reason"),
