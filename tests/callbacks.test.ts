@@ -2,12 +2,17 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:tes
 import { Buffer } from "node:buffer";
 import { Webhook } from "standardwebhooks";
 import { callbackBackoffMs, signatureOf } from "../shared/callback.ts";
-import { newJobId, serviceName } from "../shared/jobs.ts";
+import { outbox } from "../shared/clocks/outbox.ts";
+import { readConfig } from "../shared/config.ts";
+import { newBatchId, newJobId, serviceName } from "../shared/jobs.ts";
 import { keysOf } from "../shared/keys.ts";
 import type { Connection } from "../shared/script.ts";
+import { Maintainer } from "../shared/store/maintain.ts";
 import { Outbox } from "../shared/store/outbox.ts";
+import { register } from "../shared/store/presence.ts";
 import { Producer } from "../shared/store/produce.ts";
 import { connect, ready } from "../shared/store/redis.ts";
+import { listLog } from "./support/log.ts";
 import { startRedis, type TestRedis } from "./support/redis.ts";
 import { type Stack, startStack, until } from "./support/stack.ts";
 
@@ -91,6 +96,19 @@ describe("outbox", () => {
     await server.client.zadd(keysOf(a).outbox, Date.now(), `c ${id}`); // it ended anew
     expect(effect && (await box.done(a, effect))).toBe("lost");
     expect((await box.lease(a, 60_000, 5)).length).toBe(1);
+  });
+
+  test("an entry of a kind that this version does not know stays, and others are delivered", async () => {
+    await register(redis, ["a"]);
+    const { outbox: key } = keysOf(a);
+    await server.client.zadd(key, 1, "z something", 2, `b ${newBatchId()}`);
+    const config = readConfig({});
+    const context = { maintainer: new Maintainer(redis), config, log: listLog([], "warn"), watch: undefined } as never;
+    await outbox.step(context);
+    await until(async () => (await server.client.zcard(key)) === 1, 5_000);
+    await until(async () => Number(await server.client.zscore(key, "z something")) > 2, 5_000);
+    const due = Number(await server.client.zscore(key, "z something"));
+    expect(due - Date.now()).toBeLessThan(10_000);
   });
 
   test("a record with a callback lives for an hour at least, and longer than its next try; the log is bounded", async () => {

@@ -48,8 +48,13 @@ export const outbox: Clock = {
 async function deliver(context: ClockContext, box: Outbox, service: ServiceName, effect: Effect): Promise<void> {
   const [kind, id = ""] = effect.entry.split(" ");
   if (kind === "c") return callBack(context, box, service, effect, id as JobId);
-  if (kind === "b") await new Batches(context.maintainer.redis, context.config).note(service, id as BatchId);
-  await box.done(service, effect);
+  if (kind === "b") {
+    await new Batches(context.maintainer.redis, context.config).note(service, id as BatchId);
+    await box.done(service, effect);
+    return;
+  }
+  // A newer version wrote it: it is owed, and left to a process that knows its kind.
+  await box.again(service, effect, NOT_MINE_MS);
 }
 
 async function callBack(

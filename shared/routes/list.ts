@@ -6,8 +6,9 @@ import { allow, type Gateway, jsonText, newApp } from "../app.ts";
 import { Fault } from "../faults.ts";
 import { NAME, type ServiceName } from "../jobs.ts";
 import { iso } from "../show.ts";
-import { type Card, type Cursor, LISTED, Lister } from "../store/list.ts";
+import { type Card, type Cursor, LISTED, Lister, type Page } from "../store/list.ts";
 import { fit } from "../submit.ts";
+import { Turns } from "../turns.ts";
 import { durationMs } from "../units.ts";
 
 const several = <T extends string>(one: z.ZodType<T, string>) =>
@@ -54,10 +55,35 @@ export const QUERY = z.strictObject({
   limit: z.coerce.number().int().min(1).max(200).default(50),
 });
 
+/** Searches in hand on one gateway, half a second each at most: the last one still answers within two seconds. */
+const MOST_SEARCHES = 3;
+
 export function list(gateway: Gateway) {
   const { config, inspector } = gateway;
   const lister = new Lister(inspector.redis);
+  const searches = new Turns(MOST_SEARCHES);
   const app = newApp();
+
+  /**
+   * One search after another: side by side they would keep Redis from everybody else for all their time together.
+   * @throws Fault rate_limited, when others wait already
+   */
+  async function searched(q: string | undefined, signal: AbortSignal, work: () => Promise<Page>): Promise<Page> {
+    if (q === undefined) return inspector.ask(work);
+    const place = searches.enter();
+    if (!place) {
+      const detail = `${MOST_SEARCHES} searches are in hand on this gateway; ask again, or narrow the list by service, state or tag.`;
+      throw new Fault("rate_limited", detail, { retryAfterS: 1 });
+    }
+    try {
+      await Promise.race([place.turn(), new Promise((gone) => signal.addEventListener("abort", gone, { once: true }))]);
+      if (signal.aborted) return { cards: [], scanned: 0, reached: undefined, next: undefined }; // nobody waits for it any more
+      return await inspector.ask(work);
+    } finally {
+      place.leave();
+    }
+  }
+
   app.get("/jobs", async (c) => {
     allow(gateway, c, "read");
     const query = fit(QUERY, c.req.query(), "The query");
@@ -67,8 +93,9 @@ export function list(gateway: Gateway) {
     if (unknown !== undefined) {
       throw new Fault("unknown_service", `There is no service ${unknown}; there are ${known.join(", ")}.`);
     }
-    const page = await inspector.ask(() =>
+    const page = await searched(query.q, c.req.raw.signal, () =>
       lister.page({
+        signal: c.req.raw.signal,
         services: (query.service ?? known) as ServiceName[],
         states: query.state ?? LISTED,
         limit: query.limit,

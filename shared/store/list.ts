@@ -42,6 +42,8 @@ export type Query = {
   /** likewise, at or after it */
   since?: number | undefined;
   cursor: Cursor | undefined;
+  /** of who waits for the page: a search that nobody waits for is not gone on with */
+  signal?: AbortSignal | undefined;
 };
 /** A job in a list. Times in ms since 1970. */
 export type Card = {
@@ -77,11 +79,10 @@ const ROUND = 400;
 type Candidate = { id: JobId; service: ServiceName; state: Listed; at: number; n?: number };
 
 export class Lister {
-  private searching: Promise<unknown> = Promise.resolve();
   constructor(private readonly redis: Connection) {}
 
   async page(query: Query): Promise<Page> {
-    const { limit, tag, q, before, since = 0 } = query;
+    const { limit, tag, q, before, since = 0, signal } = query;
     const filtered = Boolean(tag || q || before !== undefined || since > 0);
     const most = filtered ? ROUND : limit;
     const end = performance.now() + SEARCH_MS;
@@ -100,7 +101,7 @@ export class Lister {
       for (let from = 0; from < merged.length; ) {
         const slice = merged.slice(from, from + (q ? SEARCHED : filtered ? ROUND : limit - cards.length));
         from += slice.length;
-        const shown = await (q ? this.alone(() => this.cards(slice, q)) : this.cards(slice, ""));
+        const shown = await this.cards(slice, q ?? "");
         for (const candidate of slice) {
           // the order falls, and no job was submitted after its place in it: all that follow are too old
           if (candidate.at < since) return { cards, scanned, reached, next: undefined };
@@ -115,7 +116,7 @@ export class Lister {
           if (card && card.state === candidate.state && fits(card)) cards.push(card);
         }
         const more = from < merged.length || !complete;
-        const late = q !== undefined && performance.now() > end;
+        const late = q !== undefined && (performance.now() > end || signal?.aborted);
         if (cards.length === limit || scanned === MAX_SCANNED || late) {
           return { cards, scanned, reached, next: more ? cursor : undefined };
         }
@@ -161,13 +162,6 @@ export class Lister {
       ),
     );
     return { ...merge(sources, most), queues };
-  }
-
-  /** One search after another: side by side they would keep Redis from everybody else for all their time together. */
-  private alone<T>(work: () => Promise<T>): Promise<T> {
-    const mine = this.searching.then(work, work);
-    this.searching = mine.catch(() => {});
-    return mine;
   }
 
   private async cards(candidates: Candidate[], q: string): Promise<Map<JobId, Card>> {

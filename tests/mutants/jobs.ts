@@ -86,4 +86,11 @@ export const JOB_MUTANTS: Mutant[] = [
     to: "const state = status.state;",
     ...by("large-results"),
   },
+  {
+    name: "outbox: an entry of an unknown kind is removed",
+    file: "shared/clocks/outbox.ts",
+    from: "  await box.again(service, effect, NOT_MINE_MS);\n}\n\nasync function callBack",
+    to: "  await box.done(service, effect);\n}\n\nasync function callBack",
+    ...by("callbacks", "does not know"),
+  },
 ];
