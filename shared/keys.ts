@@ -155,6 +155,8 @@ const globals = () => ({
   ordered: `${namespace}:${CHANNELS.ordered}`,
   /** what operators did, JSON, newest first, at most 1,000 */
   audit: `${namespace}:audit` as Key<"list">,
+  /** by id of a bulk action that goes on: its entry of the audit, which gets its end */
+  auditOpen: `${namespace}:audit-open` as Key<"hash">,
 });
 
 /** Keys and channels that belong to no service. */

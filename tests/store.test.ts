@@ -123,7 +123,7 @@ test("an answer in a file: the record holds its size and no result", async () =>
   const taken = await one();
   await w.settle(settle(taken, "finish", { result: "", sizeBytes: 300_000 }));
   expect(await s.inspector.record(taken.id)).toMatchObject({
-    resultInFile: true,
+    resultFile: { token: taken.token, bytes: 300_000 },
     resultSize: 300_000,
     result: undefined,
   });

@@ -65,12 +65,22 @@ function Audit({ state }) {
         <tbody>${audit.entries.map(
           (e, i) => html`<tr key=${i}><td class="when"><${Time} at=${e.at} now=${now} /></td>
             <td><span class="mono" title=${`from ${e.ip}`}>${e.who}</span></td><td>${e.action}</td>
-            <td class="grow">${/_\w{22}$/.test(e.target) ? html`<${JobLink} id=${e.target} />` : e.target}</td>
-            <td class="right">${e.jobs === undefined ? "" : num(e.jobs)}</td></tr>`,
+            <td class="grow">${/_\w{22}$/.test(e.target) ? html`<${JobLink} id=${e.target} />` : e.target}${filterText(e) && html` <span class="dim">${filterText(e)}</span>`}</td>
+            <td class="right">${e.jobs === undefined ? "" : num(e.jobs)}${e.status === "running" ? " so far" : ""}</td></tr>`,
         )}</tbody>
       </table></div>`
     }
   </section>`;
+}
+
+/** The jobs that a bulk action was for. */
+function filterText({ filter }) {
+  if (!filter) return "";
+  const words = { state: "state", tag: "tag", older_than: "older than", newer_than: "newer than" };
+  const parts = Object.entries(words).flatMap(([name, word]) =>
+    filter[name] === undefined ? [] : `${word} ${filter[name]}`,
+  );
+  return [...parts, ...(filter.ids === undefined ? [] : [`${num(filter.ids)} chosen`])].join(", ");
 }
 
 export const view = (state) => html`<${Now} state=${state} /><${Rules} state=${state} /><${Audit} state=${state} />`;

@@ -8,6 +8,8 @@ export const bulk: Clock = {
   async step({ maintainer, config }) {
     const operator = new Operator(maintainer.redis, config.failureTtlMs);
     // each service gets its share of every round, however much another one has to do
-    for (const service of await maintainer.services()) await operator.carryOut(service, 500);
+    const services = await maintainer.services();
+    for (const service of services) await operator.carryOut(service, 500);
+    await operator.closeAudit(services);
   },
 };

@@ -6,7 +6,7 @@ import { allow, type Env, type Gateway, newApp } from "../app.ts";
 import { Fault } from "../faults.ts";
 import { type JobId, jobId, NAME, random62, type ServiceName, STATES, serviceName, serviceOf } from "../jobs.ts";
 import { parseJson } from "../json.ts";
-import { ACTIONS, type BulkPart, MOST_IDS, Operator, type Order } from "../store/operate.ts";
+import { ACTIONS, MOST_IDS, Operator, type Order } from "../store/operate.ts";
 import { fit, idempotencyKey, readBody } from "../submit.ts";
 import { durationMs } from "../units.ts";
 
@@ -177,25 +177,20 @@ export function operate(gateway: Gateway) {
 
   type About = { action: string; dry_run: boolean; filter: Record<string, unknown>; by: string };
   async function show(id: string, services: ServiceName[]) {
-    const parts = (await Promise.all(services.map((service) => operator.bulk(service, id)))).filter(
-      (part): part is BulkPart => part !== undefined,
-    );
-    const [first] = parts;
-    if (!first) throw noBulk(id);
-    const sum = (field: "total" | "looked" | "matched" | "done") => parts.reduce((n, part) => n + part[field], 0);
-    const over = parts.every((part) => part.ended !== undefined);
-    const [total, looked, matched, done] = [sum("total"), sum("looked"), sum("matched"), sum("done")];
+    const bulk = await operator.bulkOver(services, id);
+    if (!bulk) throw noBulk(id);
+    const { total, looked, matched, done, created, ended } = bulk;
     return {
       bulk_id: id,
-      ...(first.about as About),
-      status: over ? "done" : "running",
+      ...(bulk.about as About),
+      status: ended === undefined ? "running" : "done",
       total,
       looked,
       matched,
       done,
-      progress: over ? 1 : Math.min(0.99, looked / Math.max(1, total)),
-      created_at: new Date(first.created).toISOString(),
-      ended_at: over ? new Date(Math.max(...parts.map((part) => part.ended ?? 0))).toISOString() : null,
+      progress: ended === undefined ? Math.min(0.99, looked / Math.max(1, total)) : 1,
+      created_at: new Date(created).toISOString(),
+      ended_at: ended === undefined ? null : new Date(ended).toISOString(),
     };
   }
   const noBulk = (id: string) =>
@@ -220,7 +215,7 @@ export function operate(gateway: Gateway) {
   app.get("/audit", async (c) => {
     allow(gateway, c, "admin");
     const limit = fit(z.coerce.number().int().min(1).max(1_000).default(100), c.req.query("limit"), "limit");
-    return c.json({ entries: await operator.audit(limit) });
+    return c.json({ entries: await operator.audit([...(await known())].map(serviceName), limit) });
   });
   return app;
 }

@@ -80,6 +80,18 @@ export type BulkPart = {
   ended: number | undefined;
 };
 
+/** An action on many jobs over all its services. */
+export type BulkSummary = BulkPart;
+
+/** An audit entry with what its bulk action has come to. */
+function numbered(entry: AuditEntry, bulk: BulkSummary | undefined): AuditEntry {
+  if (!bulk) return { ...entry, status: "expired" }; // its record is gone, and with it the numbers
+  const { matched, done, ended } = bulk;
+  const over =
+    ended === undefined ? { status: "running" } : { status: "done", ended_at: new Date(ended).toISOString() };
+  return { ...entry, jobs: done, matched, ...over };
+}
+
 /** What an operator did. `who` is the key's name, else a short hash of it. */
 export type AuditEntry = {
   at: string;
@@ -151,6 +163,29 @@ export class Operator {
     };
   }
 
+  /** The same over several services. @returns undefined when none has a part of it */
+  async bulkOver(services: ServiceName[], id: string): Promise<BulkSummary | undefined> {
+    const parts = (await Promise.all(services.map((service) => this.bulk(service, id)))).filter(
+      (part): part is BulkPart => part !== undefined,
+    );
+    const [first] = parts;
+    if (!first) return undefined;
+    const sum = (field: "total" | "looked" | "matched" | "done") => parts.reduce((n, part) => n + part[field], 0);
+    const ended = parts.every((part) => part.ended !== undefined)
+      ? Math.max(...parts.map((part) => part.ended ?? 0))
+      : undefined;
+    const { about, created } = first;
+    return {
+      about,
+      created,
+      ended,
+      total: sum("total"),
+      looked: sum("looked"),
+      matched: sum("matched"),
+      done: sum("done"),
+    };
+  }
+
   /** Cancels at most 500 jobs of what empties took. @returns looked at, canceled; 0, 0 when nothing is left */
   purge(service: ServiceName) {
     return this.ask(() => purgeScript(this.redis, root(service), { ttl: this.failureTtlMs }));
@@ -188,12 +223,41 @@ export class Operator {
         .ltrim(GLOBAL.audit, 0, MOST_AUDIT - 1)
         .exec(),
     ).catch(() => {});
+    const { id, status } = entry as { id?: string; status?: string };
+    if (id && status === "running") await this.ask(() => this.redis.hset(GLOBAL.auditOpen, id, line)).catch(() => {});
   }
 
-  /** The newest entries. */
-  async audit(most: number): Promise<AuditEntry[]> {
+  /**
+   * Gives the entries of bulk actions that have ended their end and their numbers. Any process may, two at once too: each entry is
+   * replaced where it still is as it was.
+   */
+  async closeAudit(services: ServiceName[]): Promise<void> {
+    const open = await this.ask(() => this.redis.hgetall(GLOBAL.auditOpen));
+    for (const [id, line] of Object.entries(open)) {
+      const entry = numbered(JSON.parse(line) as AuditEntry, await this.bulkOver(services, id));
+      if (entry.status === "running") continue;
+      const replies = await this.ask(() =>
+        this.redis
+          .multi()
+          .linsert(GLOBAL.audit, "BEFORE", line, JSON.stringify(entry))
+          .lrem(GLOBAL.audit, 1, line)
+          .exec(),
+      );
+      await this.ask(() => this.redis.hdel(GLOBAL.auditOpen, id));
+      if (Number(replies?.[0]?.[1]) > 0) auditLog.info("audit", entry);
+    }
+  }
+
+  /** The newest entries; of a bulk action that goes on with its numbers of this moment. */
+  async audit(services: ServiceName[], most: number): Promise<AuditEntry[]> {
+    await this.closeAudit(services);
     const lines = await this.ask(() => this.redis.lrange(GLOBAL.audit, 0, most - 1));
-    return lines.map((line) => JSON.parse(line) as AuditEntry);
+    return Promise.all(
+      lines.map(async (line) => {
+        const entry = JSON.parse(line) as AuditEntry;
+        return entry.status === "running" ? numbered(entry, await this.bulkOver(services, String(entry.id))) : entry;
+      }),
+    );
   }
 
   private async ask<T>(work: () => Promise<T>): Promise<T> {
