@@ -35,24 +35,32 @@ export class LonghaulError extends Error {
 }
 
 export class Longhaul<Operations extends { [name: string]: object } = Payloads> {
+  private reached = false;
+
   constructor(
     readonly url: string,
     private readonly key?: string,
+    /** for how long a gateway that does not answer is asked again */
+    private readonly patienceS = 300,
   ) {}
 
   /** @returns the job's id. A lost answer is asked for again under one Idempotency-Key: it never makes two jobs. */
   async submit<Name extends keyof Operations & string>(operation: Name, payload: Operations[Name], options?: Options) {
     const body = JSON.stringify({ operation, payload, ...options });
     const headers = { "content-type": "application/json", "idempotency-key": crypto.randomUUID() };
-    const response = await this.ask("/jobs", { method: "POST", body, headers });
+    const response = await this.ask("/jobs", { method: "POST", body, headers }, 0);
     return ((await response.json()) as { job_id: string }).job_id;
   }
 
   async status(id: string, waitS = 0): Promise<Status> {
-    return (await this.ask(`/jobs/${id}/status?wait=${waitS}`)).json();
+    return (await this.ask(`/jobs/${id}/status?wait=${waitS}`, {}, waitS)).json();
   }
 
-  /** Waits for the end, hours if need be. @returns the result as JSON @throws LonghaulError when the job failed */
+  /**
+   * Waits for the end, hours if need be, through restarts of the gateway. JavaScript rounds integers of 16 digits and more:
+   * `result` has them as the service wrote them.
+   * @returns the result as JSON @throws LonghaulError when the job failed
+   */
   async wait(id: string): Promise<unknown> {
     for (;;) {
       const status = await this.status(id, 30);
@@ -66,29 +74,46 @@ export class Longhaul<Operations extends { [name: string]: object } = Payloads> 
   result = (id: string): Promise<Response> => this.ask(`/jobs/${id}/result`);
 
   async cancel(id: string): Promise<void> {
-    await this.ask(`/jobs/${id}/cancel`, { method: "POST" });
+    await this.ask(`/jobs/${id}/cancel`, { method: "POST" }, 0);
   }
 
-  /** Asks up to four times where nothing answers, or where the gateway says when to come again. */
-  private async ask(path: string, init: RequestInit = {}): Promise<Response> {
+  /**
+   * Asks again where nothing answers, where a proxy says that the gateway does not, and where the gateway says when to come again.
+   * @param waitS  how long the answer may take by itself; undefined = without limit
+   */
+  private async ask(path: string, init: RequestInit = {}, waitS?: number): Promise<Response> {
     const headers = new Headers(init.headers);
     if (this.key) headers.set("x-api-key", this.key);
-    for (let left = 3; ; left--) {
-      const response = await fetch(this.url + path, { ...init, headers }).catch((error) => {
-        if (left === 0) throw error;
-        return undefined;
-      });
-      if (response?.ok) return response;
-      const again = response === undefined || response.status === 429 || response.status === 503;
-      if (!again || left === 0) throw new LonghaulError(response?.status ?? 0, await problemOf(response));
-      const waitS = Number(response?.headers.get("retry-after") ?? 1);
-      await response?.body?.cancel();
-      await new Promise((next) => setTimeout(next, waitS * 1_000));
+    // one that never answered has another address, most likely
+    const until = performance.now() + (this.reached ? this.patienceS : Math.min(this.patienceS, 10)) * 1_000;
+    for (let pauseS = 1; ; pauseS = Math.min(pauseS * 2, 15)) {
+      // a connection that is dead without a word would be waited for for ever
+      const signal = waitS === undefined ? null : AbortSignal.timeout((waitS + 60) * 1_000);
+      const answer = await fetch(this.url.replace(/\/+$/, "") + path, { ...init, headers, signal }).catch(
+        (error: Error) => error,
+      );
+      this.reached ||= answer instanceof Response && answer.status < 500;
+      if (answer instanceof Response && answer.ok) return answer;
+      const again = answer instanceof Error || [429, 502, 503, 504].includes(answer.status);
+      const waitMs = 1_000 * (answer instanceof Error ? pauseS : (retryAfterS(answer.headers) ?? pauseS));
+      if (!again || performance.now() + waitMs > until) {
+        if (answer instanceof Error) throw answer;
+        throw new LonghaulError(answer.status, await problemOf(answer));
+      }
+      if (answer instanceof Response) await answer.body?.cancel();
+      await new Promise((next) => setTimeout(next, waitMs));
     }
   }
 }
 
-const problemOf = (response?: Response) => response?.json().catch(() => ({})) ?? {};
+/** Seconds, at least 1; proxies write a date. undefined where it cannot be read. */
+function retryAfterS(headers: Headers): number | undefined {
+  const text = headers.get("retry-after") ?? "";
+  const seconds = /^\d+$/.test(text) ? Number(text) : (Date.parse(text) - Date.now()) / 1_000;
+  return Number.isNaN(seconds) || text === "" ? undefined : Math.max(1, seconds);
+}
+
+const problemOf = (response: Response) => response.json().catch(() => ({}));
 
 if (import.meta.main) {
   const { default: process } = await import("node:process");

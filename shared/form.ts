@@ -67,7 +67,8 @@ export async function oneFile<T>(
     if (name !== field)
       return fail(wrong(name, `has a file in the field ${name.slice(0, 50)}; it belongs in ${field}`));
     if (taking) return fail(wrong(field, "holds more than one file; send one at a time"));
-    if (!filename) return fail(wrong(field, "gives the file no name"));
+    if (!filename)
+      return fail(wrong(field, `gives the file no name; with curl write -F "${field}=@model;filename=model.ifc"`));
     part = stream;
     taking = take(filename, counted(stream));
     taking.catch(fail);

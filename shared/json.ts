@@ -5,6 +5,8 @@ import { whyNotJson } from "./json-file.ts";
 const decoder = new TextDecoder("utf-8", { fatal: true });
 /** A number that JavaScript's own numbers may not hold: 16 digits or more, or a long fraction or exponent. */
 const LONG_NUMBER = /[\d.]{16}|\d[eE][+-]?\d{3}/;
+/** A whole number that is written as a fraction, `1.0`, `1e3` or `-0`: for most languages a number of another type than `1`. */
+const WRITTEN_LONG = /(?:\.0+|[eE][+-]?\d+|-0)\s*[,\]}]/;
 /** The name itself, or an escape that any of its letters may be written with. */
 const PROTO = /__proto__|\\u00[5-7]/;
 
@@ -13,7 +15,8 @@ const hasRaw = "rawJSON" in JSON;
 
 /**
  * Parses a request's body.
- * Numbers that a double cannot hold are kept as they were written: JSON.stringify gives them back digit by digit.
+ * Numbers that a double cannot hold, and whole ones that are not written so (1.0), are kept as they were written: JSON.stringify
+ * gives them back digit by digit.
  * @param maxDepth  nesting; counted over the bytes before anything is parsed, so that depth costs no stack
  * @throws Fault malformed_json with the place, bad_request for nesting or a `__proto__` key
  */
@@ -30,7 +33,8 @@ export function parseJson(bytes: Uint8Array, maxDepth: number): unknown {
   }
   let value: unknown;
   try {
-    value = hasRaw && LONG_NUMBER.test(text) ? JSON.parse(text, keepDigits) : JSON.parse(text);
+    value =
+      hasRaw && (LONG_NUMBER.test(text) || WRITTEN_LONG.test(text)) ? JSON.parse(text, keepDigits) : JSON.parse(text);
   } catch (error) {
     throw new Fault(
       "malformed_json",
@@ -57,8 +61,10 @@ export function plainNumber(value: unknown): number | undefined {
 function keepDigits(_key: string, value: unknown, context?: { source?: string }): unknown {
   const source = context?.source;
   if (typeof value !== "number" || source === undefined || String(value) === source) return value;
-  // 1.0 and 1e3 are the same number written otherwise; only lost digits matter
-  return LONG_NUMBER.test(source) ? (JSON as unknown as { rawJSON(text: string): RawJSON }).rawJSON(source) : value;
+  // 1.50 is 1.5 to everybody; 1.0 is no 1 to a service that tells floats from integers
+  return LONG_NUMBER.test(source) || Number.isInteger(value)
+    ? (JSON as unknown as { rawJSON(text: string): RawJSON }).rawJSON(source)
+    : value;
 }
 
 /** Whether more than `most` brackets open, in strings or not: what has fewer cannot be nested deeper. */

@@ -1,6 +1,6 @@
 /**
- * Paths that clients name. The gateway never rewrites them: each microservice maps /uploads/… by its own
- * settings. Here they are only judged: what would leave the volumes is refused before a job exists.
+ * Paths that clients name. The gateway never resolves them: each microservice maps /uploads/… by its own
+ * settings. Here they are judged: what would leave the volumes is refused before a job exists.
  */
 import { Fault, type FieldFault } from "./faults.ts";
 import type { Operation } from "./services.ts";
@@ -30,24 +30,37 @@ export function pathFault(path: string): string | undefined {
   return undefined;
 }
 
-/** Every text in `value` under a path such as `clash_sets.*.a.*.file`, with its own path. */
-function textsAt(value: unknown, pattern: string[], at: string[] = []): { path: string; text: string }[] {
-  const [head, ...tail] = pattern;
-  if (head === undefined && typeof value === "string") return [{ path: at.join("."), text: value }];
-  if (typeof value !== "object" || value === null) return [];
+type Found = { path: string; text: string; holder: Record<string, unknown>; key: string };
+
+/** Every text in `holder` under a path such as `clash_sets.*.a.*.file`, with its own path and where it stands. */
+function textsAt(holder: unknown, [head, ...tail]: string[], at: string[] = []): Found[] {
+  if (typeof holder !== "object" || holder === null) return [];
+  const fields = holder as Record<string, unknown>;
   // a pattern that ends at a list or an object means every text in it
-  if (head === undefined) return Object.entries(value).flatMap(([key, child]) => textsAt(child, [], [...at, key]));
-  const entries = head === "*" ? Object.entries(value) : [[head, (value as Record<string, unknown>)[head]] as const];
-  return entries.flatMap(([key, child]) => textsAt(child, tail, [...at, key]));
+  const keys = head === undefined || head === "*" ? Object.keys(fields) : [head];
+  return keys.flatMap((key) => {
+    const child = fields[key];
+    const path = [...at, key];
+    if (typeof child !== "string") return textsAt(child, tail, path);
+    return tail.length === 0 ? [{ path: path.join("."), text: child, holder: fields, key }] : [];
+  });
 }
 
-/** Refuses a payload that names a file outside the volumes. @throws Fault invalid, with every such field */
-export function checkFiles(op: Operation, payload: Record<string, unknown>): void {
+/**
+ * Refuses a payload that names a file outside the volumes.
+ * @param asKept  a path as its file is called: where that is another spelling, it takes the path's place
+ * @throws Fault invalid, with every such field
+ */
+export function checkFiles(op: Operation, payload: Record<string, unknown>, asKept?: (path: string) => string): void {
   const errors: FieldFault[] = [];
   for (const pattern of op.files) {
-    for (const { path, text } of textsAt(payload, pattern.split("."))) {
+    for (const { path, text, holder, key } of textsAt(payload, pattern.split("."))) {
       const fault = pathFault(text);
       if (fault) errors.push({ path, message: `the path ${JSON.stringify(text.slice(0, 100))} ${fault}` });
+      else if (asKept) {
+        const kept = asKept(text);
+        if (kept !== text) holder[key] = kept;
+      }
     }
   }
   if (errors.length > 0) throw new Fault("invalid", `${errors[0]?.path}: ${errors[0]?.message}.`, { errors });

@@ -8,8 +8,11 @@ export type Content = {
   etag: string;
   /** type, disposition and the like */
   headers: Record<string, string>;
-  /** bytes from start up to, without, end; not called for HEAD and 304 */
-  body(start: number, end: number): BodyInit;
+  /**
+   * Bytes from start up to, without, end; not called for HEAD and 304.
+   * @param whole  the request has a Range that does not hold: the runtime must not go by it either
+   */
+  body(start: number, end: number, whole: boolean): BodyInit;
 };
 
 /** A longer header is no range of ours, and its spaces would cost the square of their number. */
@@ -48,7 +51,8 @@ export function answer(request: Request, content: Content): Response {
     });
   }
   const { start, end } = range ?? { start: 0, end: sizeBytes };
-  const body = request.method === "HEAD" ? null : content.body(start, end);
+  const refused = !range && request.headers.has("range");
+  const body = request.method === "HEAD" ? null : content.body(start, end, refused);
   return new Response(body, {
     status: range ? 206 : 200,
     headers: {

@@ -28,6 +28,8 @@ export function safeName(text: string, field: string): string {
       errors: [{ path: field, message: why }],
     });
   if (/[\u0000-\u001f\u007f-\u009f]/.test(text)) throw fault("holds a control character");
+  // two names that differ only there would be one, and the second file take the first one's place
+  if (text.includes("\ufffd")) throw fault("holds bytes that are not UTF-8; send the name as UTF-8");
   let decoded = text;
   try {
     decoded = decodeURIComponent(text);

@@ -21,9 +21,9 @@ export function sendFile(request: Request, file: OpenFile, type: Record<string, 
       sizeBytes: file.sizeBytes,
       etag: file.etag,
       headers,
-      body(start, end) {
+      body(start, end, whole) {
         sent = true;
-        return openBody(file.handle, file.realPath, start, end);
+        return openBody(file.handle, file.realPath, start, end, whole);
       },
     });
   } finally {

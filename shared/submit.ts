@@ -11,6 +11,7 @@ import { checkFiles } from "./paths.ts";
 import { ANY, BUILT_IN, type Operation } from "./services.ts";
 import type { NewJob } from "./store/produce.ts";
 import { durationMs, durationText, MAX_DURATION_MS, sizeText } from "./units.ts";
+import { asKept, type VolumeDirs } from "./volumes.ts";
 
 const tooLarge = (maxBytes: number, hint: string) =>
   new Fault("too_large", `The body is larger than ${sizeText(maxBytes)}${hint}.`);
@@ -200,7 +201,7 @@ const addressOf = (service: string) =>
     : "its url in SERVICES";
 
 /** What an operation takes. @throws Fault invalid, unknown_file */
-function checkedPayload(op: Operation, payload: unknown): Record<string, unknown> {
+function checkedPayload(judge: Judge, op: Operation, payload: unknown): Record<string, unknown> {
   if (typeof payload !== "object" || payload === null || Array.isArray(payload)) {
     throw new Fault("invalid", `The body of ${op.route} must be a JSON object.`, {
       errors: [{ path: "", message: "expected an object" }],
@@ -209,12 +210,12 @@ function checkedPayload(op: Operation, payload: unknown): Record<string, unknown
   const errors = op.jsonSchema?.check(payload) ?? [];
   if (errors.length > 0) throw invalidFields(op.route, errors);
   const value = op.schema === ANY ? (payload as Record<string, unknown>) : fit(op.schema, payload, op.route);
-  checkFiles(op, value);
+  checkFiles(op, value, (path) => asKept(judge.config, path));
   return value;
 }
 
 /** What a job is judged by: the deployment's settings, and Redis's clock, ms since 1970. */
-type Judge = { config: CallbackSettings; snapshots: { now(): number } };
+type Judge = { config: CallbackSettings & VolumeDirs; snapshots: { now(): number } };
 
 /**
  * Builds a job of an operation.
@@ -231,7 +232,7 @@ export function newJob(judge: Judge, op: Operation, payload: unknown, options: O
     );
   }
   if (options) refuseUnsupported(options);
-  const checked = at === "" ? checkedPayload(op, payload) : under(at, () => checkedPayload(op, payload));
+  const checked = at === "" ? checkedPayload(judge, op, payload) : under(at, () => checkedPayload(judge, op, payload));
   const id = newJobId(serviceName(op.service));
   const job: NewJob = { id, operation: op.name, payload: JSON.stringify(checked) };
   return options ? { ...job, ...optionsOf(judge, op, options) } : job;

@@ -2,7 +2,7 @@
  * The three volumes: paths as clients and microservices write them (/uploads/a.ifc) and the files that they mean here.
  * A file is opened first and judged then: what was opened is what is sent, whatever the path means a moment later.
  */
-import { constants } from "node:fs";
+import { constants, existsSync } from "node:fs";
 import { type FileHandle, open, opendir, readlink, realpath, stat } from "node:fs/promises";
 import { basename, join, sep } from "node:path";
 import type { Config } from "./config.ts";
@@ -31,6 +31,22 @@ export function fullPath(text: string): string {
   const plain = text.split("/").filter((part) => part !== "" && part !== ".");
   const absolute = text.startsWith("/") || VOLUMES.some((volume) => volume === `/${plain[0]}`);
   return `${absolute ? "" : "/uploads"}/${plain.join("/")}`;
+}
+
+/**
+ * A judged path as its file is called. macOS takes letters with accents apart (a + ¨), uploads are kept put together (ä), and to
+ * Linux those are two names: a client that names its file as it has it would not find it.
+ * @returns the path as it came, unless only the other spelling exists
+ */
+export function asKept(dirs: VolumeDirs, text: string): string {
+  if (!/\p{M}/u.test(text)) return text;
+  const composed = text.normalize("NFC");
+  const exists = (name: string) => {
+    const path = fullPath(name);
+    const volume = VOLUMES.find((root) => path.startsWith(`${root}/`));
+    return volume !== undefined && existsSync(join(dirOf(dirs, volume), path.slice(volume.length)));
+  };
+  return composed !== text && !exists(text) && exists(composed) ? composed : text;
 }
 
 /** A file that lies inside the volumes, open. Close its handle, or hand it to `openBody`. */
@@ -65,7 +81,12 @@ export async function openFile(dirs: VolumeDirs, path: string): Promise<OpenFile
   const roots = await realRoots(dirs);
   const inside = (real: string) => roots.some((root) => real.startsWith(root + sep));
   const wanted = join(dirOf(dirs, volume), path.slice(volume.length));
-  const realPath = await orNoFile(path, () => realpath(wanted));
+  const realPath = await orNoFile(path, () => realpath(wanted)).catch((error) => {
+    // macOS takes letters with accents apart, and uploads are kept put together
+    const composed = wanted.normalize("NFC");
+    if (composed === wanted) throw error;
+    return orNoFile(path, () => realpath(composed));
+  });
   if (!inside(realPath)) throw outside(path, `leads out of ${VOLUMES.join(", ")}`);
   const handle = await orNoFile(path, () => open(realPath, READ));
   try {
@@ -81,7 +102,8 @@ export async function openFile(dirs: VolumeDirs, path: string): Promise<OpenFile
       name: basename(path),
       sizeBytes: Number(found.size),
       mtimeMs: Number(found.mtimeMs),
-      etag: `"${found.ino.toString(36)}-${found.size.toString(36)}-${found.mtimeNs.toString(36)}"`,
+      // ctime, because a copy or a touch may give a new content the old one's mtime
+      etag: `"${[found.ino, found.size, found.mtimeNs, found.ctimeNs].map((part) => part.toString(36)).join("-")}"`,
     };
   } catch (error) {
     await handle.close();

@@ -58,6 +58,49 @@ test("cancel", async () => {
   await expect(longhaul.wait(id)).rejects.toThrow(/^canceled/);
 });
 
+test("a proxy that says when to come again, or that the gateway is away, is asked again", async () => {
+  const asked: number[] = [];
+  const answers: (() => Response)[] = [
+    () => new Response("", { status: 503, headers: { "retry-after": new Date(Date.now() + 2_500).toUTCString() } }),
+    () => new Response("", { status: 503, headers: { "retry-after": "soon" } }),
+    () => new Response("<html>", { status: 502 }),
+  ];
+  const proxy = Bun.serve({
+    ...{ port: 0, hostname: "127.0.0.1" },
+    fetch() {
+      asked.push(performance.now());
+      return answers.shift()?.() ?? Response.json({ job_id: "work_1", status: "finished", result: 7 });
+    },
+  });
+  try {
+    expect(await new Longhaul(`http://127.0.0.1:${proxy.port}/`).wait("work_1")).toBe(7);
+    expect(asked.length).toBe(4);
+    for (const [i, at] of asked.slice(1).entries()) expect(at - (asked[i] as number)).toBeGreaterThan(900);
+  } finally {
+    await proxy.stop(true);
+  }
+});
+
+test("a wait goes on while the gateway is away, and one that never answered ends soon", async () => {
+  let answer = () => Response.json({ job_id: "work_1", status: "started" });
+  const serve = (port: number) => Bun.serve({ port, hostname: "127.0.0.1", fetch: () => answer() });
+  let server = serve(0);
+  const port = server.port as number;
+  const waiting = new Longhaul(`http://127.0.0.1:${port}`).wait("work_1");
+  await Bun.sleep(700);
+  await server.stop(true);
+  const nobody = new Longhaul(`http://127.0.0.1:${port}`, undefined, 2).submit("ifc2json", {
+    filename: "a.ifc",
+    output_filename: "a.json",
+  });
+  await expect(nobody).rejects.toThrow();
+  await Bun.sleep(3_000);
+  answer = () => Response.json({ job_id: "work_1", status: "finished", result: 8 });
+  server = serve(port);
+  expect(await waiting).toBe(8);
+  await server.stop(true);
+}, 30_000);
+
 test("payloads have the types of the registry", () => {
   const fits = (_: Payloads["ifcclash"]) => {};
   fits({ clash_sets: [{ name: "a", a: [{ file: "a.ifc" }] }], output_filename: "c.json", check_all: true });

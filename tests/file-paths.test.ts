@@ -9,7 +9,7 @@ import { until } from "./support/stack.ts";
 
 for (const runtime of RUNTIMES) {
   describe(`paths under ${runtime}`, () => {
-    const at = gatewayForFiles(runtime);
+    const at = gatewayForFiles(runtime, () => ({ IFC2JSON_URL: "http://127.0.0.1:9" }));
     const { call, json, send, link } = at;
 
     beforeAll(() => {
@@ -79,6 +79,26 @@ for (const runtime of RUNTIMES) {
         expect(await response.text()).toBe("ISO-10303-21;");
       }
     }, 20_000);
+
+    test("a file is found under its name as macOS spells it, by links and in payloads", async () => {
+      const apart = "Bu\u0308ro.ifc";
+      await at.send(apart, "ISO-10303-21;");
+      expect(at.lying()).toContain("B\u00fcro.ifc");
+      const made = await link(`/uploads/${apart}`);
+      expect([made.status, await (await call(made.url, {}, "")).text()]).toEqual([200, "ISO-10303-21;"]);
+      const sent = async (filename: string) => {
+        const answer = await at.json("/ifc2json", { filename, output_filename: apart });
+        const { job_id: id } = (await answer.json()) as { job_id: string };
+        const { payload } = (await (await call(`/jobs/${id}`)).json()) as { payload: Record<string, string> };
+        return [payload.filename, payload.output_filename];
+      };
+      expect(await sent(apart)).toEqual(["B\u00fcro.ifc", "B\u00fcro.ifc"]);
+      expect(await sent(`/uploads/${apart}`)).toEqual([`/uploads/B\u00fcro.ifc`, "B\u00fcro.ifc"]);
+      // what nobody uploaded, or lies there under that very name, passes as it came
+      writeFileSync(join(at.uploads, "Ha\u0308user.ifc"), "");
+      writeFileSync(join(at.uploads, "H\u00e4user.ifc"), "");
+      for (const name of ["Tu\u0308r.ifc", "Ha\u0308user.ifc"]) expect((await sent(name))[0]).toBe(name);
+    });
 
     test("relative paths mean /uploads, as in payloads", async () => {
       for (const path of ["house.ifc", "uploads/house.ifc", "./house.ifc", "/uploads//house.ifc"]) {

@@ -126,6 +126,19 @@ test("unknown fields pass untouched, digits that a double cannot hold included",
   expect(await (await g.ask("GET", `/jobs/${id}`)).text()).toContain("9007199254740993");
 });
 
+test("a whole number written as a fraction stays one: 1.0 does not become 1", async () => {
+  const extra = '"x":{"one":1.0,"list":[0.0, 2.00],"e":1e3,"minus":-0,"half":1.5,"text":"1.0]"}';
+  const id = await g.submit("/ifc2json", `{"filename":"a.ifc","output_filename":"a.json",${extra}}`);
+  expect(await stored(g.redis, id)).toContain(
+    '"x":{"one":1.0,"list":[0.0,2.00],"e":1e3,"minus":-0,"half":1.5,"text":"1.0]"}',
+  );
+  const files = '"clash_sets":[{"name":"s","a":[{"file":"a.ifc"}]}],"output_filename":"c.json"';
+  const clash = await g.submit("/ifcclash", `{${files},"tolerance":2.0,"check_all":1.0}`);
+  expect(JSON.parse(await stored(g.redis, clash))).toMatchObject({ tolerance: 2, check_all: true });
+  const job = `{"operation":"ifc2json","priority":9.0,"payload":{"filename":"a.ifc","output_filename":"a.json"}}`;
+  expect((await g.post("/jobs", job)).status).toBe(202);
+});
+
 test("errors name the field as clash_sets.0.a.0.file", async () => {
   const body = { clash_sets: [{ name: "s", a: [{ file: 7 }], b: [] }], output_filename: "c.json" };
   const problem = (await (await g.post("/ifcclash", body)).json()) as { errors: { path: string }[]; detail: string };

@@ -88,6 +88,22 @@ for (const runtime of RUNTIMES) {
       }
     });
 
+    test("a name that is not UTF-8 is refused, so that no two such names are one file", async () => {
+      const before = lying();
+      const form = `${part('name="file"; filename="Geb\u00e4ude.ifc"')}--b--\r\n`;
+      const body = Buffer.from(form, "latin1");
+      const headers = { "content-type": "multipart/form-data; boundary=b" };
+      const refused = await answer(await at.call("/upload/ifc", { method: "POST", headers, body }));
+      expect(refused).toMatchObject({ status: 422, detail: expect.stringContaining("send the name as UTF-8") });
+      expect(lying()).toEqual(before);
+      // as .NET sends it: no quotes around names, quotes around the boundary
+      const words =
+        "form-data; name=file; filename=\"=?utf-8?B?R2Viw6R1ZGUuaWZj?=\"; filename*=utf-8''Geb%C3%A4ude.ifc";
+      const net = `--b\r\nContent-Disposition: ${words}\r\n\r\nISO-10303-21;\r\n--b--\r\n`;
+      const taken = await answer(await raw(net, "/upload/ifc", 'multipart/form-data; boundary="b"'));
+      expect(taken).toMatchObject({ status: 200, file_path: "/uploads/Geb\u00e4ude.ifc" });
+    });
+
     const HOSTILE_NAMES = {
       "climbs, encoded": "%2e%2e%2fevil.ifc",
       "climbs, encoded backslash": "..%5cevil.ifc",
