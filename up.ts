@@ -20,6 +20,8 @@ import { localDefaults, ROOT, type Settings, settings } from "./up/settings.ts";
 
 /** Microservices of services/, each started where no *_URL names another. */
 const BUNDLED = ["ifcconvert", "ifc2json", "ifcclash"];
+/** ms: one that dies is seen at once, so this is only for one that hangs, and a starved machine takes its time. */
+const START_MS = 180_000;
 const WIDTH = 10;
 const colors = process.stdout.isTTY && !process.env.NO_COLOR;
 
@@ -100,7 +102,7 @@ async function bundled(wanted: Settings, env: Record<string, string>) {
       command: bun(`services/${name}.ts`),
       env: { ...env, HOST: "127.0.0.1", PORT: new URL(url).port, NODE_ENV: "production" },
       ready: answers(`${url}/health`),
-      startMs: 60_000,
+      startMs: START_MS,
       stopMs: 5_000,
     });
   }
@@ -228,14 +230,14 @@ async function main(): Promise<number> {
     Object.assign(env, services.urls);
     checkpoint();
     const stopMs = wanted.drainMs + 10_000;
-    await keep.start({ name: "worker", command: bun("worker.ts"), env, startMs: 30_000, stopMs });
+    await keep.start({ name: "worker", command: bun("worker.ts"), env, startMs: START_MS, stopMs });
     const ready = answers(`${base}/readyz`);
     await keep.start({
       name: "gateway",
       command: bun("gateway.ts"),
       env,
       ready,
-      startMs: 30_000,
+      startMs: START_MS,
       stopMs: gatewayStopMs,
     });
     checkpoint();

@@ -4,7 +4,8 @@
  *   npx -y bun@1.4.5 run test                      everything
  *   npx -y bun@1.4.5 run test store -t requeue     files whose path has "store", tests whose name has "requeue"
  *
- * Installs what the tests need, runs them, repeats what failed, and ends with one line: `N passed, N failed`.
+ * Installs what the tests need, runs them, names what failed once more, and ends with one line: `N passed, N failed`.
+ * Limits grow with the slowness of the machine (tests/support/patience.ts); a `bun test` that dies is started again.
  * Built-ins only, because it runs before the packages are installed.
  */
 import { existsSync } from "node:fs";
@@ -46,34 +47,80 @@ async function watch(command: string[], cwd: string, env: Record<string, string>
   return child.signalCode ?? child.exitCode;
 }
 
-/** The tests of one package. */
-async function suite(dir: string, words: string[], env: Record<string, string>): Promise<Count> {
+/** What one `bun test` came to. `seen`: the files that it began, in order. */
+interface Ended {
+  count: Count;
+  /** it said how many passed; otherwise it died */
+  summed: boolean;
+  end: string | number | null;
+  seen: string[];
+}
+
+async function once(dir: string, words: string[], env: Record<string, string>): Promise<Ended> {
   const count: Count = { passed: 0, failed: 0, skipped: 0, failures: [] };
-  let file = "";
+  const summary: Count = { passed: 0, failed: 0, skipped: 0, failures: [] };
+  const seen: string[] = [];
   let summed = false;
   let repeats = false; // a long run ends with its failures once more
   // --no-env-file: a .env of the user's own deployment has nothing to do with the tests.
-  // --timeout: a hook that starts real processes takes longer than 5 s on a busy machine, and bunfig.toml cannot say so.
-  const command = [process.execPath, "--no-env-file", "test", "--timeout=60000", ...NOT_HERE, ...words];
+  const command = [process.execPath, "--no-env-file", "test", ...NOT_HERE, ...words];
   const end = await watch(command, join(ROOT, dir), env, (text) => {
     const header = /^(\S+\.(?:test|spec)\.tsx?):$/.exec(text)?.[1];
-    if (header) file = dir === "." ? header : `${dir}/${header}`;
+    if (header) seen.push(header);
+    const file = dir === "." ? seen.at(-1) : `${dir}/${seen.at(-1)}`;
     if (/^\d+ tests? (failed|skipped|todo):$/.test(text)) repeats = true;
-    const failure = repeats ? undefined : /^\(fail\) (.*?)(?: \[[\d.]+ms\])?$/.exec(text)?.[1];
-    if (failure) count.failures.push(`${file}: ${failure}`);
+    const [, result, name] = (!repeats && /^\((pass|fail|skip|todo)\) (.*?)(?: \[[\d.]+ms\])?$/.exec(text)) || [];
+    if (result) add(count, result, 1);
+    if (result === "fail") count.failures.push(`${file}: ${name}`);
     if (/^# Unhandled error/.test(text)) count.failures.push(`${file}: an error outside of any test`);
     const [, number, what] = /^ +(\d+) (pass|fail|skip|todo)$/.exec(text) ?? [];
     if (!what) return;
     summed = true;
-    if (what === "pass") count.passed += Number(number);
-    else if (what === "fail") count.failed += Number(number);
-    else count.skipped += Number(number);
+    add(summary, what, Number(number));
   });
-  if (!summed || (end !== 0 && count.failed === 0)) {
-    count.failed++;
-    count.failures.push(`${dir}: bun test ended with ${end}${summed ? "" : " and no summary"}`);
+  return { count: summed ? { ...summary, failures: count.failures } : count, summed, end, seen };
+}
+
+function add(count: Count, result: string, number: number): void {
+  if (result === "pass") count.passed += number;
+  else if (result === "fail") count.failed += number;
+  else count.skipped += number;
+}
+
+/** Starts of `bun test` for one package: one that dies takes no file with it but, the second time, the one that it died in. */
+const MAX_STARTS = 5;
+
+/** The tests of one package. @param patterns  parts of the paths of its test files */
+async function suite(dir: string, patterns: string[], options: string[], env: Record<string, string>): Promise<Count> {
+  const total: Count = { passed: 0, failed: 0, skipped: 0, failures: [] };
+  const died = new Set<string>();
+  let words = patterns.length ? patterns : ["tests/"];
+  let left = filesOf(dir, patterns);
+  for (let starts = 1; ; starts++) {
+    const { count, summed, end, seen } = await once(dir, [...words, ...options], env);
+    total.passed += count.passed;
+    total.skipped += count.skipped;
+    total.failed += count.failed;
+    total.failures.push(...count.failures);
+    if (summed) {
+      if (end === 0 || count.failed > 0) return total;
+      total.failed++;
+      total.failures.push(`${dir}: bun test ended with ${end}`);
+      return total;
+    }
+    const file = seen.at(-1) ?? left[0] ?? "";
+    say(`bun test ended with ${end} in ${file}`);
+    const isSecond = died.has(file);
+    died.add(file);
+    left = left.filter((one) => (one === file ? !isSecond : !seen.includes(one)));
+    if (isSecond || starts === MAX_STARTS) {
+      total.failed++;
+      total.failures.push(`${dir}: bun test ended with ${end} in ${file}, and no summary`);
+    }
+    if (left.length === 0 || starts === MAX_STARTS) return total;
+    say(`starting it again with what is left: ${left.length} files`);
+    words = left.map((one) => `./${one}`);
   }
-  return count;
 }
 
 /** What `bun run check` of each package runs; each tool counts as one test. */
@@ -101,10 +148,13 @@ async function checks(): Promise<Count> {
 const within = (dir: string, patterns: string[]) =>
   patterns.map((pattern) => pattern.replace(/^\.\//, "").replace(new RegExp(`^${dir}/`), ""));
 
-/** Whether a test file of the package has one of the patterns in its path. */
-function concerns(dir: string, patterns: string[]): boolean {
+/** The package's test files that have one of the patterns in their path. */
+function filesOf(dir: string, patterns: string[]): string[] {
   const files = [...new Bun.Glob("tests/**/*.{test,spec}.{ts,tsx}").scanSync({ cwd: join(ROOT, dir) })];
-  return files.some((file) => patterns.length === 0 || patterns.some((pattern) => file.includes(pattern)));
+  return files
+    .filter((file) => !file.startsWith("tests/slow/"))
+    .filter((file) => patterns.length === 0 || patterns.some((pattern) => file.includes(pattern.replace(/^\.\//, ""))))
+    .sort();
 }
 
 /** Where npm's deno lies itself. The command of that name is a Node script, and a test that kills it leaves deno alive. */
@@ -129,9 +179,9 @@ async function main(): Promise<Count[]> {
   const counts: Count[] = [];
   for (const dir of dirs) {
     const here = within(dir, patterns);
-    if (!concerns(dir, here)) continue;
+    if (filesOf(dir, here).length === 0) continue;
     say(dir === "." ? "tests" : `tests of ${dir}`);
-    counts.push(await suite(dir, [...(here.length ? here : ["tests/"]), ...options], env));
+    counts.push(await suite(dir, here, options, env));
   }
   if (counts.length === 0) throw new Trouble(`No test file has ${patterns.join(" or ")} in its path.`);
   if (given.length === 0) counts.push(await checks());

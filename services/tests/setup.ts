@@ -5,6 +5,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Hono } from "hono";
+import { limit } from "../../tests/support/patience.ts";
 import { Building } from "../lib/building.ts";
 import { makeHouse } from "../make-house.ts";
 
@@ -96,7 +97,7 @@ export function perforatedWalls(walls: number, openings: number): string {
 export const perforatedWall = (openings: number): string => perforatedWalls(1, openings);
 
 export async function until(what: string, condition: () => boolean, withinMs = 5000): Promise<void> {
-  for (const end = Date.now() + withinMs; !condition(); await Bun.sleep(20)) {
-    if (Date.now() > end) throw new Error(`not within ${withinMs} ms: ${what}`);
+  for (const end = performance.now() + limit(withinMs); !condition(); await Bun.sleep(20)) {
+    if (performance.now() > end) throw new Error(`not within ${withinMs} ms: ${what}`);
   }
 }

@@ -6,6 +6,7 @@
  */
 import { parseArgs } from "node:util";
 import { noFakeClock } from "../support/clock.ts";
+import { limit } from "../support/patience.ts";
 import { until } from "../support/stack.ts";
 import { Checker } from "./checker.ts";
 import { Clients, newLedger } from "./clients.ts";
@@ -117,7 +118,7 @@ async function run(world: World): Promise<boolean> {
   // I8: once faults stop, all ends within lease + backoff + run time, and what reconnecting takes. The time counts from
   // the last end: a starved machine needs longer for thousands, and a job that stays open is found all the same.
   const healed = performance.now();
-  const bound = LEASE_MS + 30_000;
+  const bound = limit(LEASE_MS + 30_000);
   for (let [since, least] = [healed, checker.openCount]; checker.openCount > 0; await Bun.sleep(20)) {
     if (checker.openCount < least) [since, least] = [performance.now(), checker.openCount];
     if (performance.now() - since < bound) continue;

@@ -1,5 +1,7 @@
 /** A real Chromium for the dashboard's tests, that notes everything a page should not do. */
+
 import { type Browser, type BrowserContext, type BrowserContextOptions, chromium, type Page } from "playwright-core";
+import { limit } from "./patience.ts";
 
 const FLAGS = [
   "--headless",
@@ -13,7 +15,28 @@ const FLAGS = [
 ];
 
 export const startBrowser = (): Promise<Browser> =>
-  chromium.launch({ executablePath: process.env.CHROMIUM || "/usr/bin/chromium", args: FLAGS });
+  chromium.launch({
+    executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
+    args: FLAGS,
+    timeout: limit(60_000),
+  });
+
+const replaced = new WeakMap<Browser, Promise<Browser>>();
+/** The browser, or another in its place where it has died: that failed one test, and must not fail all after it. */
+async function alive(browser: Browser): Promise<Browser> {
+  if (browser.isConnected()) return browser;
+  let other = replaced.get(browser);
+  if (!other) {
+    other = startBrowser();
+    replaced.set(browser, other);
+    const close = browser.close.bind(browser);
+    browser.close = async (...args) => {
+      await close(...args);
+      await (await other)?.close();
+    };
+  }
+  return alive(await other);
+}
 
 export type Visit = {
   page: Page;
@@ -33,8 +56,8 @@ export async function visit(
   key?: string,
   options: BrowserContextOptions = {},
 ): Promise<Visit> {
-  const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, ...options });
-  context.setDefaultTimeout(15_000);
+  const context = await (await alive(browser)).newContext({ viewport: { width: 1440, height: 900 }, ...options });
+  context.setDefaultTimeout(limit(15_000));
   if (key !== undefined) {
     const answer = await context.request.post(`${base}/signin`, { data: { key }, headers: { origin: base } });
     if (!answer.ok()) throw new Error(`sign-in: ${answer.status()} ${await answer.text()}`);

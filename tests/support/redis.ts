@@ -56,7 +56,7 @@ export type TestRedis = {
  * @param options  further options of redis-server: { maxmemory: "50mb" }
  * @param at       its port, where the test has told it to others already
  */
-export async function startRedis(options: Record<string, string> = {}, at?: number): Promise<TestRedis> {
+export async function startRedis(options: Record<string, string> = {}, at?: number, tries = 3): Promise<TestRedis> {
   const dir = memoryDir("longhaul-redis-");
   const port = at ?? (await freePort());
   const settings: Record<string, string> = {
@@ -81,7 +81,13 @@ export async function startRedis(options: Record<string, string> = {}, at?: numb
     retryStrategy: () => 50,
   });
   client.on("error", () => {});
-  await client.ping();
+  const up = await Promise.race([client.ping(), child.exited.then(() => undefined)]);
+  if (up === undefined) {
+    client.disconnect();
+    rmSync(dir, { recursive: true, force: true });
+    if (at !== undefined || tries === 0) throw new Error(`redis-server ended at once with ${child.exitCode}: ${args}`);
+    return startRedis(options, undefined, tries - 1); // somebody else took the port meanwhile
+  }
   return {
     port,
     url: `redis://127.0.0.1:${port}`,
