@@ -38,6 +38,21 @@ export function ranges(items: string[]): (ip: string) => boolean {
   };
 }
 
+/** What a rate or a count of wrong keys is kept by: one IPv6 customer has 2^64 addresses at least, all of them in one /64. */
+export function subnetOf(ip: string): string {
+  if (isIP(ip) !== 6) return ip;
+  const [head = "", tail] = ip.toLowerCase().split("::");
+  const parts = (text: string) => (text === "" ? [] : text.split(":"));
+  const before = parts(head);
+  const after = parts(tail ?? "");
+  const zeros = tail === undefined ? 0 : Math.max(0, 8 - before.length - after.length);
+  const groups = [...before, ...new Array<string>(zeros).fill("0"), ...after];
+  return `${groups
+    .slice(0, 4)
+    .map((group) => group.replace(/^0+(?=.)/, ""))
+    .join(":")}::/64`;
+}
+
 export const isLoopback = (host: string) => /^(localhost|127(\.\d{1,3}){3}|::1|\[::1\])$/i.test(host);
 
 export type FileReader = { exists(path: string): boolean; read(path: string): string };

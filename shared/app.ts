@@ -177,6 +177,8 @@ export function sealed(response: Marked): Response {
   if (response[whole]) return response;
   try {
     for (const name in SEAL) if (!response.headers.has(name)) response.headers.set(name, SEAL[name] as string);
+    // a cache in between knows Authorization, but not that X-API-Key makes an answer one caller's own
+    if (!response.headers.has("cache-control")) response.headers.set("cache-control", "no-store");
     return response;
   } catch {
     return sealed(new Response(response.body, response)); // a redirect's headers cannot be changed

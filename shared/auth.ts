@@ -17,6 +17,9 @@ export type Caller = { scope: Scope; key: string; name: string; ip: string };
 
 export { isLoopback };
 
+const PROXIED =
+  "the request came through a proxy (X-Forwarded-For, X-Real-IP or Forwarded) for somebody who is not let in by address.";
+
 const sha256 = (text: string) => createHash("sha256").update(text).digest();
 export type AuthSettings = {
   apiKeys: ApiKey[];
@@ -66,6 +69,28 @@ export function guard(settings: AuthSettings, gateways = containerGateways()) {
     return ip;
   };
 
+  /**
+   * Whether an address tells who asks. A proxy that is not in TRUSTED_PROXIES shows its own, and everybody's behind it, but
+   * mostly says for whom it asks: that is not believed, yet each of them must be one that may ask.
+   * @param may  whether an address may ask without a key
+   */
+  const isTold = (headers: Headers, socketIp: string, ip: string, may: (ip: string) => boolean): boolean => {
+    const forwarded = headers.get("x-forwarded-for");
+    const real = headers.get("x-real-ip");
+    const standard = headers.get("forwarded");
+    if (forwarded === null && real === null && standard === null) return true;
+    const hops: string[] = [];
+    // a trusted proxy's list is believed up to the first that is not: where there is none, one cannot be read
+    if (forwarded !== null && (!trusted(plainIp(socketIp)) || trusted(ip))) hops.push(...forwarded.split(","));
+    if (real !== null) hops.push(...real.split(","));
+    for (const [, quoted, bare] of (standard ?? "").matchAll(/\bfor=(?:"([^"]*)"|([^;,\s]*))/gi))
+      hops.push(quoted ?? bare ?? "");
+    return hops.every((hop) => {
+      const one = plain(hop);
+      return trusted(one) || may(one);
+    });
+  };
+
   /** Finds the key among all, in the same time wherever it stands. */
   const find = (key: string) => {
     const hash = sha256(key);
@@ -102,10 +127,16 @@ export function guard(settings: AuthSettings, gateways = containerGateways()) {
   });
 
   /** Without a key only loopback may ask, by a loopback name, and from no other site: else any web page could. */
-  const openCaller = (request: Request, ip: string): Caller => {
+  const openCaller = (request: Request, socketIp: string, ip: string): Caller => {
     // The name is the client's to write: only the address tells where it is.
     if (!isLoopback(ip)) {
       throw new Fault("no_key", "Without API_KEYS this gateway answers only to its own machine. Set API_KEYS.");
+    }
+    if (!isTold(request.headers, socketIp, ip, isLoopback)) {
+      throw new Fault(
+        "no_key",
+        `Without API_KEYS this gateway answers only to its own machine, and ${PROXIED} Set API_KEYS.`,
+      );
     }
     checkLocalSite(request);
     return { scope: "admin", key: "open", name: "open", ip };
@@ -135,14 +166,17 @@ export function guard(settings: AuthSettings, gateways = containerGateways()) {
       const known = key === undefined ? undefined : find(key);
       if (known) return demand({ ...known, ip }, need);
       // An unknown key counts as none here: clients that always send one are let in by their address as before.
-      if (allowed(ip)) {
+      const isInside = allowed(ip);
+      if (isInside && isTold(request.headers, socketIp, ip, allowed)) {
         checkSite(request, proxied && trusted(plainIp(socketIp)) ? request.headers.get("x-forwarded-host") : null);
         const name = `ip:${ip}`;
         return demand({ scope: "submit", key: name, name, ip }, need, key !== undefined);
       }
       if (key !== undefined) throw new Fault("wrong_key", "This API key is not known; check X-API-Key.");
-      if (keys.length === 0) return openCaller(request, ip);
-      throw new Fault("no_key", "Send your API key in the header X-API-Key, or as Authorization: Bearer.");
+      if (keys.length === 0) return openCaller(request, socketIp, ip);
+      const send = "Send your API key in the header X-API-Key, or as Authorization: Bearer.";
+      const why = `Your address does not count: ${PROXIED} If the proxy may be believed, list it in TRUSTED_PROXIES.`;
+      throw new Fault("no_key", isInside ? `${send} ${why}` : send);
     },
     demand,
     /** Names that a trusted proxy was asked by; [] of anybody else. */
@@ -172,6 +206,10 @@ function sessions(keys: { hash: Buffer; scope: Scope; short: string; name: strin
       const text = `${hash.toString("hex").slice(0, 16)}.${now + SESSION_MS}`;
       return `${text}.${sign(hash, text)}`;
     },
+    /** What a sign-out writes down, so that a copy of the cookie is worth nothing. */
+    id: (cookie: string) => sha256(cookie).toString("base64url"),
+    /** ms since 1970: until then the cookie would be good */
+    until: (cookie: string) => Number(cookie.split(".")[1]),
     /** @returns who it is, or undefined when the cookie is forged, over, or of a key that is gone */
     read(cookie: string, ip: string, now: number): Caller | undefined {
       const [of = "", until = "", signature = ""] = cookie.split(".");

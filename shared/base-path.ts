@@ -1,6 +1,8 @@
 /**
  * A deployment below a path of its own: behind a proxy that serves it at https://tools.example/queue/, every link of an answer must begin
- * with /queue. The proxy may take the path off before it passes a request on, or leave it on; both are understood.
+ * with /queue. The proxy may take the path off before it passes a request on; where it leaves it on, BASE_PATH tells what is to be taken
+ * off. X-Forwarded-Prefix stands before links only: a proxy that does not set it passes on what a client wrote, and a request for
+ * /x/queues/… that counted as /queues/… would go round what the proxy forbids.
  */
 import { plainIp, ranges } from "./addresses.ts";
 
@@ -35,8 +37,8 @@ export function basePaths({ basePath, trustedProxies }: BasePathSettings) {
     if (base === "") return request;
     const { url } = request;
     const start = url.startsWith("/") ? 0 : url.indexOf("/", "https://".length);
-    const isBelow = start >= 0 && url.startsWith(base, start) && /^(?:[/?#]|$)/.test(url.slice(start + base.length));
-    const rest = url.slice(start + base.length);
+    const rest = url.slice(start + basePath.length);
+    const isBelow = basePath !== "" && start >= 0 && url.startsWith(basePath, start) && /^(?:[/?#]|$)/.test(rest);
     if (isBelow && !rest.startsWith("/"))
       return new Response(null, { status: 308, headers: { location: `${base}/${rest}` } });
     const found = isBelow ? moved(request, url.slice(0, start) + rest) : request;

@@ -5,6 +5,8 @@
 import { Fault } from "./faults.ts";
 import type { Operation } from "./services.ts";
 
+/** What the names of the dashboard's cookies begin with. */
+export const SESSION_COOKIE = "lh_session";
 /** Names that an operation may pass on. */
 export const MAX_FORWARDED = 16;
 /** Bytes of all names and values that are stored with one job. */
@@ -32,6 +34,36 @@ export function valueMistake(value: string): string | undefined {
   return value.length > MAX_FORWARDED_BYTES ? `is longer than ${MAX_FORWARDED_BYTES} characters` : undefined;
 }
 
+/** Browsers send the dashboard's cookie to every port of its host, and so to this gateway's. */
+const withoutSession = (cookies: string | null) =>
+  cookies
+    ?.split(";")
+    .filter((one) => !one.trim().startsWith(SESSION_COOKIE))
+    .join(";")
+    .trim();
+
+/** Shorter values are names of tenants and the like, and would tear holes into any text. */
+const MIN_SECRET = 8;
+const SHOWN = "•••";
+
+/**
+ * A text of a service without the headers that it was sent: many an error message quotes its request. What stands behind a scheme
+ * (Bearer, Basic) is hidden alone, too.
+ */
+export function hideSent(text: string, sent: readonly (Record<string, string> | undefined)[]): string {
+  let clean = text;
+  for (const headers of sent) {
+    for (const name in headers) {
+      const value = headers[name] as string;
+      const cookies = name === "cookie" ? value.split(";").map((one) => one.slice(one.indexOf("=") + 1).trim()) : [];
+      for (const secret of [value, value.slice(value.lastIndexOf(" ") + 1), ...cookies]) {
+        if (secret.length >= MIN_SECRET) clean = clean.replaceAll(secret, SHOWN);
+      }
+    }
+  }
+  return clean;
+}
+
 /**
  * The headers of a request that the operation passes on. A key of this gateway is never among them: it would let the service in here.
  * @returns undefined when there are none
@@ -45,8 +77,8 @@ export function forwardedOf(
   let found: Record<string, string> | undefined;
   let size = 0;
   for (const name of op.forwardHeaders) {
-    const value = headers.get(name);
-    if (!value || apiKeys.some(({ key }) => value === key || value.endsWith(` ${key}`))) continue;
+    const value = name === "cookie" ? withoutSession(headers.get(name)) : headers.get(name);
+    if (!value || apiKeys.some(({ key }) => value.includes(key))) continue;
     if (!VALUE.test(value))
       throw new Fault("bad_request", `The header ${name} cannot be passed on: its value is no text.`);
     size += name.length + value.length;

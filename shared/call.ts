@@ -16,6 +16,7 @@ import {
   parsedRetryAfter,
   short,
 } from "./answer.ts";
+import { hideSent } from "./call-headers.ts";
 import type { Head } from "./exchange.ts";
 import type { JobError, JobErrorCode } from "./faults.ts";
 import { MAX_HEAD_BYTES } from "./http1.ts";
@@ -32,6 +33,8 @@ export type CallRequest = {
   body: string;
   /** the call's own: Content-Type and Accept are added to it here */
   headers: Record<string, string>;
+  /** headers that are secrets, and which no error shows */
+  secrets?: readonly (Record<string, string> | undefined)[];
   /** > 0, from now to the last byte of the answer; any length, 30 d included */
   timeoutMs: number;
   /** cancel or hand-back: closes the connection, so that the microservice sees it. The call's own limits abort it too */
@@ -153,7 +156,8 @@ export async function call(request: CallRequest): Promise<Outcome> {
       return { kind: "finished", result: bytes, type: type || "application/octet-stream", timing, status };
     }
     const json = checkedJson(bytes);
-    if ("fault" in json) return badAnswer(service, answer.status, json.fault, excerpt(bytes, type), { bytes, type });
+    if ("fault" in json)
+      return badAnswer(service, answer.status, json.fault, hidden(request, excerpt(bytes, type)), { bytes, type });
     const plain = type === "" || type === "application/json" || essence(type) === "application/json";
     return { kind: "finished", result: json.text, type: plain ? "" : type, timing, status };
   } catch (error) {
@@ -217,10 +221,12 @@ export function after(ms: number, run: () => void): () => void {
 }
 
 /** A 2xx of a type that nobody asked for. What is longer than MAX_RESULT_BYTES is not kept. */
-function unwelcome({ service, accepts, maxResultBytes }: CallRequest, { status }: Head, kept: Kept): Outcome {
+function unwelcome(request: CallRequest, { status }: Head, kept: Kept): Outcome {
+  const { service, accepts, maxResultBytes } = request;
   const { bytes, type } = kept;
   const what = `with ${essence(type)} instead of ${acceptHeader(accepts)} (accepts)`;
-  return badAnswer(service, status, what, excerpt(bytes, type), bytes.byteLength < maxResultBytes ? kept : undefined);
+  const told = hidden(request, excerpt(bytes, type));
+  return badAnswer(service, status, what, told, bytes.byteLength < maxResultBytes ? kept : undefined);
 }
 
 /** Bytes of an error's answer that are kept with it: enough for a sentence or a list of fields. */
@@ -236,14 +242,18 @@ function shortText(bytes: Uint8Array): string | undefined {
   }
 }
 
+/** What a service said, for people who must not learn its keys or other people's. */
+const hidden = ({ secrets }: CallRequest, text: string) => (secrets ? hideSent(text, secrets) : text);
+
 /** An answer of another status than 2xx. */
 function notKept(request: CallRequest, { status, header }: Head, type: string, bytes: Uint8Array): Outcome {
   const { service } = request;
-  if (status < 300) return badAnswer(service, status, "", excerpt(bytes, type));
+  if (status < 300) return badAnswer(service, status, "", hidden(request, excerpt(bytes, type)));
   const redirect = status < 400;
-  const reason = redirect
+  const said = redirect
     ? `a redirect to ${short(header("location") ?? "nowhere", MAX_EXCERPT_CHARS)}`
     : detail(bytes, type);
+  const reason = hidden(request, said);
   const asked = isNoRoute(status, reason) ? ` to POST ${placeOf(request.url)}` : "";
   const message = `${service} answered ${status}${asked}${reason && `: ${reason}`}`;
   const code = redirect ? "redirect" : "http_error";
@@ -254,7 +264,7 @@ function notKept(request: CallRequest, { status, header }: Head, type: string, b
   const cut = isCut ? ` (Retry-After of ${Math.round(askedMs / 1_000)} s, cut to 24 h)` : "";
   const error = fault(code, message + cut, again, status);
   const text = request.keepError && !redirect ? shortText(bytes) : undefined;
-  if (text !== undefined) error.answer = { type, body: text };
+  if (text !== undefined) error.answer = { type, body: hidden(request, text) };
   if (!again) return { kind: "failed", error };
   const retryAfterMs = askedMs === undefined ? undefined : Math.min(askedMs, MAX_RETRY_AFTER_MS);
   return retryAfterMs === undefined ? { kind: "retry", error } : { kind: "retry", error, retryAfterMs };

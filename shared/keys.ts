@@ -130,6 +130,8 @@ export const keysOf = (service: ServiceName) => ({
   job: (id: JobId) => at(service, "job", id),
 });
 
+/** By a hash of a dashboard's cookie: "1" once its browser has signed out; TTL to the session's end. */
+export const signedOutKey = (id: string): Key<"string"> => `${namespace}:{signed-out:${id}}` as Key<"string">;
 /** By download token: the path that it stands for; TTL. Any gateway may serve it. */
 export const tokenKey = (token: string): Key<"string"> => `${namespace}:{token:${token}}` as Key<"string">;
 

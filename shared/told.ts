@@ -51,6 +51,7 @@ export const callOf = (
   url: joinUrl(op.url as string, op.path),
   body: job.payload,
   headers: headersOf(job, options, settings.gatewayUrl, op.headers),
+  secrets: [op.headers, options.headers],
   timeoutMs: options.timeout ?? op.timeoutMs,
   abort,
   accepts: op.accepts,

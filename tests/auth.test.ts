@@ -1,6 +1,6 @@
 /** Who may ask: the table of contract.md §1, on the guard itself. */
 import { expect, test } from "bun:test";
-import { containerGateways, type FileReader, isLoopback, plainIp } from "../shared/addresses.ts";
+import { containerGateways, type FileReader, isLoopback, plainIp, subnetOf } from "../shared/addresses.ts";
 import { guard } from "../shared/auth.ts";
 import { type Config, readConfig } from "../shared/config.ts";
 
@@ -118,6 +118,43 @@ test("without a key a caller from outside stays out, whatever Host it writes", (
   // through a proxy on this machine the caller is whom the proxy names
   const g = guardOf({ TRUSTED_PROXIES: "127.0.0.1" });
   expect(verdict(g, ask({ "x-forwarded-for": "9.9.9.9" }), "127.0.0.1")).toBe("no_key");
+});
+
+test("a proxy that TRUSTED_PROXIES does not name lets nobody in by its own address", () => {
+  const claims = (from: string): Record<string, string>[] => [
+    { "x-forwarded-for": from },
+    { "x-forwarded-for": `127.0.0.1, 10.1.1.1, ${from}` },
+    { "x-real-ip": from },
+    { forwarded: `for=127.0.0.1, for="${from.includes(":") ? `[${from}]` : from}:5555";proto=https` },
+  ];
+  const open = guardOf({});
+  const ranged = guardOf({ API_KEYS: KEYS, ALLOWED_IP_RANGES: "10.1.0.0/16" });
+  for (const from of ["203.0.113.9", "2001:db8::9", "unknown", "_hidden"]) {
+    for (const headers of claims(from)) {
+      expect([headers, verdict(open, ask(headers), "127.0.0.1")]).toEqual([headers, "no_key"]);
+      expect([headers, verdict(ranged, ask(headers), "10.1.0.2")]).toEqual([headers, "no_key"]);
+      expect([headers, verdict(ranged, ask({ ...headers, "x-api-key": READ }), "10.1.0.2")]).toEqual([headers, "read"]);
+    }
+  }
+  // for one who may ask himself it may ask
+  for (const headers of claims("127.0.0.1").filter((one) => !one["x-forwarded-for"]?.includes("10.1.1.1")))
+    expect([headers, verdict(open, ask(headers), "127.0.0.1")]).toEqual([headers, "admin"]);
+  expect(verdict(ranged, ask({ "x-forwarded-for": "10.1.7.7" }), "10.1.0.2")).toBe("submit");
+  // a trusted one is believed, but for what cannot be read, and where it says who asks in another header only
+  const trusting = guardOf({ API_KEYS: KEYS, ALLOWED_IP_RANGES: "10.1.0.0/16", TRUSTED_PROXIES: "10.1.0.2" });
+  expect(verdict(trusting, ask({ "x-forwarded-for": "203.0.113.9, 10.1.7.7" }), "10.1.0.2")).toBe("submit");
+  expect(verdict(trusting, ask({ "x-forwarded-for": "unknown" }), "10.1.0.2")).toBe("no_key");
+  expect(verdict(trusting, ask({ "x-real-ip": "203.0.113.9" }), "10.1.0.2")).toBe("no_key");
+  expect(verdict(trusting, ask(), "10.1.0.2")).toBe("submit");
+});
+
+test("addresses of one IPv6 customer are one subnet", () => {
+  for (const ip of ["2001:db8:1:2::1", "2001:DB8:1:2:ffff:1:2:3", "2001:0db8:0001:0002::"])
+    expect([ip, subnetOf(ip)]).toEqual([ip, "2001:db8:1:2::/64"]);
+  expect(subnetOf("2001:db8::1")).toBe("2001:db8:0:0::/64");
+  expect(subnetOf("::1")).toBe("0:0:0:0::/64");
+  expect(subnetOf("1:2:3:4:5:6::")).toBe("1:2:3:4::/64");
+  for (const text of ["10.1.2.3", "", "nonsense"]) expect(subnetOf(text)).toBe(text);
 });
 
 // ---- containers

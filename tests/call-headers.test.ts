@@ -137,6 +137,20 @@ const KEY = "a-key-of-this-gateway";
 const OWN = "hush-of-the-operator";
 const THEIRS = "Bearer hush-of-the-client";
 let stack: Stack;
+/** quotes its request in what it answers, as many a service does in its errors */
+const quoting = Bun.serve({
+  port: 0,
+  hostname: "127.0.0.1",
+  async fetch(request) {
+    const { status, type } = (await request.json()) as { status: number; type?: string };
+    const got = Object.fromEntries(request.headers);
+    const token = got.authorization?.split(" ")[1];
+    return Response.json(
+      { detail: `Unauthorized: ${token}, ${got["x-tenant"]}, ${JSON.stringify(got)}` },
+      { status, ...(type ? { headers: { "content-type": type } } : {}) },
+    );
+  },
+});
 beforeAll(async () => {
   stack = await startStack({
     operation: {
@@ -144,12 +158,21 @@ beforeAll(async () => {
       forward_headers: ["Authorization", "X-Tenant", "Cookie", "X-Both", "X-API-Key"],
       backoff: "50ms",
     },
-    operations: { plain: { url: "http://127.0.0.1:9" } },
+    operations: {
+      plain: { url: "http://127.0.0.1:9" },
+      reply: {
+        url: `http://127.0.0.1:${quoting.port}`,
+        reply: "result",
+        forward_headers: ["Authorization", "X-Tenant", "Cookie"],
+        headers: { "X-Service-Key": "${SERVICE_TOKEN}" },
+      },
+    },
     env: { SERVICE_TOKEN: OWN, API_KEYS: KEY },
   });
 }, 60_000);
 afterAll(async () => {
   await stack?.stop();
+  await quoting.stop(true);
   rmSync(dir, { recursive: true, force: true });
 }, 60_000);
 
@@ -229,6 +252,34 @@ test("no answer, list, search, document, page or log shows a value of these head
     const found = (await (await asked(`/jobs?q=${q}&state=failed`)).json()) as { jobs: unknown[]; scanned: number };
     expect([q, found.jobs.length, found.scanned > 0]).toEqual([q, 0, true]);
   }
+}, 60_000);
+
+test("an error of a service that quotes its request shows no header that is a secret", async () => {
+  const reply = await post("/reply", { status: 403 });
+  const { detail } = (await reply.json()) as { detail: string };
+  expect([reply.status, detail]).toEqual([403, expect.stringContaining("Unauthorized: •••, t-7, {")]);
+  expect(detail).toContain('"x-service-key":"•••"');
+  const texts = [detail];
+  for (const payload of [{ status: 401 }, { status: 302 }, { status: 200, type: "text/plain" }]) {
+    const made = await post("/jobs", { operation: "reply", payload });
+    const { job_id: id } = (await made.json()) as { job_id: string };
+    expect(await ended(id)).toMatchObject({ status: "failed" });
+    texts.push(...(await Promise.all([`/jobs/${id}`, `/jobs/${id}/status`].map(async (p) => (await asked(p)).text()))));
+  }
+  texts.push(await (await asked("/jobs?state=failed")).text());
+  for (const output of [...texts, stack.gateway.output(), ...stack.workers.map((worker) => worker.output())])
+    expect(output).not.toContain("hush");
+}, 60_000);
+
+test("a session's cookie that a browser sends to the gateway's own port is not passed on", async () => {
+  const response = await post(
+    "/work",
+    {},
+    { "x-api-key": KEY, cookie: "a=1; lh_session_0123=x.y.z; lh_session=x; b=2" },
+  );
+  const { job_id: id } = (await response.json()) as { job_id: string };
+  expect(await ended(id)).toMatchObject({ status: "finished" });
+  expect(stack.service.byJob(id)[0]?.headers.get("cookie")).toBe("a=1; b=2");
 }, 60_000);
 
 test("headers that are passed on may have 8,192 bytes in all, and not one more", async () => {

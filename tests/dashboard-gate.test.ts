@@ -33,7 +33,11 @@ test("sign-in sets a cookie that scripts cannot read and other sites cannot send
   expect(https.headers.get("set-cookie")).toContain("; Secure");
   const proxied = await post("/signin", { ...OWN, "x-forwarded-proto": "https" }, { key: KEYS.admin });
   expect(proxied.headers.get("set-cookie")).toContain("; Secure");
-  const out = await post("/signout", OWN);
+  for (const proto of ["https, http", "https,https", "HTTPS"]) {
+    const several = await post("/signin", { ...OWN, "x-forwarded-proto": proto }, { key: KEYS.admin });
+    expect([proto, several.headers.get("set-cookie")]).toEqual([proto, expect.stringContaining("; Secure")]);
+  }
+  const out = await post("/signout", { ...OWN, ...(await signedIn(KEYS.admin)) });
   expect(out.headers.get("set-cookie")).toContain("Max-Age=0");
 });
 
@@ -53,6 +57,87 @@ test("a wrong key is refused, and after ten of them the address has to wait", as
   const late = await wrong("7.7.7.2", KEYS.admin);
   expect([late.status, Number(late.headers.get("retry-after")) > 0]).toEqual([429, true]);
   expect((await wrong("7.7.7.3", KEYS.admin)).status).toBe(200);
+});
+
+test("wrong keys count by IPv6 /64, in headers too, and whoever waits with its body", async () => {
+  const guess = (ip: string) =>
+    ask("/signin", {
+      method: "POST",
+      ip,
+      headers: { ...OWN, "content-type": "application/json" },
+      body: JSON.stringify({ key: "a-wrong-guess" }),
+    });
+  const statuses: number[] = [];
+  for (let i = 1; i <= 6; i++) statuses.push((await guess(`2001:db8:7:7::${i}`)).status);
+  for (let i = 1; i <= 6; i++) {
+    const headers = { "x-api-key": `wrong-key-${i}` };
+    statuses.push((await ask("/state.json", { ip: `2001:db8:7:7:${i}::1`, headers })).status);
+  }
+  expect(statuses).toEqual([...Array(10).fill(403), 429, 429]);
+  const good = await ask("/state.json", { ip: "2001:db8:7:7::ffff", headers: { "x-api-key": KEYS.admin } });
+  expect(good.status).toBe(429); // else a guess could be told from it
+  expect((await guess("2001:db8:7:8::1")).status).toBe(403);
+  const session = await signedIn(KEYS.admin);
+  expect((await ask("/state.json", { ip: "2001:db8:7:7::1", headers: session })).status).toBe(200);
+
+  const late = Promise.withResolvers<void>();
+  const waiting = Array.from({ length: 30 }, () =>
+    ask("/signin", {
+      method: "POST",
+      ip: "7.7.7.9",
+      headers: { ...OWN, "content-type": "application/json" },
+      body: new ReadableStream({
+        async pull(stream) {
+          await late.promise;
+          stream.enqueue(new TextEncoder().encode('{"key":"a-wrong-guess"}'));
+          stream.close();
+        },
+      }),
+    }),
+  );
+  await Bun.sleep(50);
+  late.resolve();
+  const told = (await Promise.all(waiting)).map(({ status }) => status);
+  expect(told.filter((status) => status === 403).length).toBe(10);
+});
+
+test("dashboards of one host keep their sessions apart, and a stale cookie hides none", async () => {
+  const second = board.other({ API_KEYS: "the-key-of-another-deployment" });
+  const signin = async (of: TestBoard["ask"], key: string, headers = {}) => {
+    const answer = await of("/signin", {
+      method: "POST",
+      headers: { ...OWN, "content-type": "application/json", ...headers },
+      body: JSON.stringify({ key }),
+    });
+    return answer.headers.getSetCookie().map((line) => line.split(";")[0] as string);
+  };
+  const [one = ""] = await signin(ask, KEYS.admin);
+  const [two = ""] = await signin(second.ask, "the-key-of-another-deployment", { cookie: one });
+  expect(one.split("=")[0]).not.toBe(two.split("=")[0]);
+  const cookie = `${one.split("=")[0]}=x.y.z; ${one}; lh_session=stale; ${two}`;
+  for (const of of [ask, second.ask]) expect((await of("/state.json", { headers: { cookie } })).status).toBe(200);
+  // signed in anew with another key of the same deployment: the first cookie goes, the neighbour's stays
+  const set = await signin(ask, KEYS.read, { cookie });
+  const names = set.map((line) => line.replace(/=.+/, "=…"));
+  expect([set.length, names.includes(`${one.split("=")[0]}=`), names.includes(`${two.split("=")[0]}=`)]).toEqual([
+    2,
+    true,
+    false,
+  ]);
+});
+
+test("after sign-out a copy of the cookie is worth nothing, at any gateway", async () => {
+  const copy = await signedIn(KEYS.admin);
+  await Bun.sleep(2); // sessions of one millisecond would be one
+  const elsewhere = await signedIn(KEYS.admin);
+  const other = board.other({ API_KEYS: `${KEYS.admin},${KEYS.read}:read` });
+  const looks = (headers: { cookie: string }) =>
+    Promise.all(["/state.json", "/api/jobs"].map(async (path) => (await other.ask(path, { headers })).status));
+  expect(await looks(copy)).toEqual([200, 200]);
+  expect((await post("/signout", { ...OWN, ...copy })).status).toBe(200);
+  expect(await looks(copy)).toEqual([401, 401]);
+  expect((await post("/api/queues/work/pause", { ...OWN, ...copy })).status).toBe(401);
+  expect(await looks(elsewhere)).toEqual([200, 200]); // another browser's
 });
 
 const LOOKS = ["/state.json", "/state/events", "/history.json", "/operations.json", "/api/jobs", "/api/audit"];

@@ -19,6 +19,8 @@ beforeAll(async () => {
   stack = await startStack({ env: { API_KEYS: ADMIN, TRUSTED_PROXIES: "127.0.0.1" } });
   const kept = await freePort();
   await stack.startGateway({ PORT: String(kept), DASHBOARD_PORT: "0", BASE_PATH: "/kept/", TRUSTED_PROXIES: "" });
+  const open = await freePort();
+  await stack.startGateway({ PORT: String(open), DASHBOARD_PORT: "0", API_KEYS: "", TRUSTED_PROXIES: "" });
   dir = mkdtempSync(join(tmpdir(), "longhaul-nginx-"));
   mkdirSync(join(dir, "temp"));
   const port = await freePort();
@@ -33,6 +35,13 @@ beforeAll(async () => {
     .replace(
       "server_name tools.example;",
       `location /kept/ { proxy_pass http://127.0.0.1:${kept}; proxy_set_header Host $http_host; }
+       location /cached/ {
+         proxy_pass ${stack.url}/; proxy_set_header Host $http_host;
+         proxy_cache kept; proxy_cache_valid any 10m; add_header X-Cache $upstream_cache_status always;
+       }
+       location /open/ {
+         proxy_pass http://127.0.0.1:${open}/; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+       }
        location /nohost/ { proxy_pass ${stack.dashboardUrl}/; }`,
     );
   const temp = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(
@@ -40,8 +49,8 @@ beforeAll(async () => {
   );
   writeFileSync(
     join(dir, "nginx.conf"),
-    `daemon off; pid ${dir}/pid; error_log ${dir}/error.log; worker_processes 1; events { worker_connections 200; }
-     http { access_log off; ${temp.join(" ")} ${server} }`,
+    `daemon off; user root; pid ${dir}/pid; error_log ${dir}/error.log; worker_processes 1; events { worker_connections 200; }
+     http { access_log off; ${temp.join(" ")} proxy_cache_path ${dir}/cache keys_zone=kept:1m; set_real_ip_from 127.0.0.1; real_ip_header X-Test-Client; ${server} }`,
   );
   nginx = Bun.spawn(["nginx", "-p", dir, "-e", join(dir, "error.log"), "-c", join(dir, "nginx.conf")], {
     stdio: ["ignore", "ignore", "inherit"],
@@ -131,6 +140,42 @@ test("a prefix of a client that is no trusted proxy, or that is no path, is not 
   }
 });
 
+test("a prefix that a client writes leads to no route that its path does not name", async () => {
+  // through nginx that forbids /queues/, or straight from the trusted proxy's address, as here
+  for (const path of ["/x/queues/work/pause", "/x/jobs/bulk"]) {
+    const answer = await fetch(stack.url + path, { method: "POST", headers: { ...KEY, "x-forwarded-prefix": "/x" } });
+    expect([path, answer.status]).toEqual([path, 404]);
+  }
+  const direct = await fetch(`${stack.url}/jobs?limit=1`, { headers: { ...KEY, "x-forwarded-prefix": "/x" } });
+  expect(direct.status).toBe(200);
+});
+
+test("a proxy on this machine makes nobody from outside an administrator of an open gateway", async () => {
+  const from = async (client?: string) =>
+    (await fetch(`${base}/open/audit`, client ? { headers: { "x-test-client": client } } : {})).status;
+  expect([await from(), await from("203.0.113.9"), await from("2001:db8::1")]).toEqual([200, 401, 401]);
+  const told = await fetch(`${base}/open/jobs`, { headers: { "x-test-client": "203.0.113.9" } });
+  expect(((await told.json()) as { detail: string }).detail).toContain("through a proxy (X-Forwarded-For");
+});
+
+test("a cache in between keeps no answer that a key was needed for, and none of a probe", async () => {
+  const id = await stack.submit({ answer: 1 }, "/work", KEY);
+  await until(async () => (await fetch(`${stack.url}/jobs/${id}/result`, { headers: KEY })).ok);
+  const kept = ["/jobs", `/jobs/${id}`, `/jobs/${id}/status`, `/jobs/${id}/result`, `/jobs/${id}/deliveries`, "/audit"];
+  for (const path of [...kept, "/alerts", "/metrics", "/autoscale", "/list_directories"]) {
+    const mine = await fetch(`${base}/cached${path}`, { headers: KEY });
+    expect([path, mine.status]).toEqual([path, 200]);
+    await mine.body?.cancel();
+    expect([path, (await fetch(`${base}/cached${path}`)).status]).toEqual([path, 401]);
+  }
+  for (const path of ["/health", "/livez", "/readyz", "/jobs/nope"]) {
+    for (let i = 0; i < 2; i++) {
+      const answer = await fetch(`${base}/cached${path}`, { headers: KEY });
+      expect([path, answer.headers.get("x-cache")]).toEqual([path, "MISS"]);
+    }
+  }
+});
+
 test("the dashboard signs in, shows and acts below a path, and asks nothing outside it", async () => {
   const id = await stack.submit({ sleep: 60_000 }, "/work", KEY);
   const browser = await startBrowser();
@@ -146,7 +191,11 @@ test("the dashboard signs in, shows and acts below a path, and asks nothing outs
     await page.getByRole("article", { name: "work" }).waitFor();
     await page.locator("#link").getByText("Live", { exact: true }).waitFor();
     const [cookie] = await context.cookies(`${base}/queue-dashboard/`);
-    expect(cookie).toMatchObject({ name: "lh_session", path: "/queue-dashboard/", httpOnly: true });
+    expect(cookie).toMatchObject({
+      name: expect.stringMatching(/^lh_session_[0-9a-f]{16}$/),
+      path: "/queue-dashboard/",
+      httpOnly: true,
+    });
     await page.goto(`${base}/queue-dashboard/#/jobs/${id}`);
     await page.getByRole("button", { name: "Cancel", exact: true }).click();
     await page.getByRole("dialog").getByRole("button", { name: "Cancel the job" }).click();

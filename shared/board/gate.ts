@@ -4,18 +4,23 @@
  * show that it comes from our own page.
  */
 import type { Context } from "hono";
-import { deleteCookie, getCookie, setCookie } from "hono/cookie";
+import { deleteCookie, setCookie } from "hono/cookie";
 import type { Env, Gateway } from "../app.ts";
 import { type Caller, isLoopback, SESSION_MS } from "../auth.ts";
 import { baseOf } from "../base-path.ts";
+import { SESSION_COOKIE } from "../call-headers.ts";
 import { Fault } from "../faults.ts";
 import { parseJson } from "../json.ts";
+import { log } from "../log.ts";
+import { within } from "../store/redis.ts";
+import { isSignedOut, signOutSession } from "../store/tokens.ts";
 import { readBody } from "../submit.ts";
+import { Guesses } from "./guesses.ts";
 
-const COOKIE = "lh_session";
-/** Wrong keys that one address may send in a minute. */
-const MOST_WRONG = 10;
-const MOST_ADDRESSES = 10_000;
+/** Cookies of our name that are looked at. */
+const MOST_COOKIES = 20;
+/** ms; without Redis a sign-out cannot be looked up, and the dashboard must show that Redis is away. */
+const ANSWER_MS = 500;
 const FOREIGN = "Actions are taken from the dashboard's own page only.";
 
 /** A proxy that does not pass the browser's Host on looks just like another site: the text names the cure. */
@@ -26,15 +31,49 @@ type C = Context<Env>;
 
 export function gate({ guard, inspector }: Gateway) {
   const ipOf = (c: C) => guard.clientIp(c.env?.ip ?? "", c.req.header("x-forwarded-for") ?? null);
-  const wrong = new Map<string, { n: number; until: number }>();
+  const guesses = new Guesses();
 
-  /** @throws Fault no_key, wrong_key, wrong_scope, foreign_origin */
-  const caller = (c: C): Caller => {
-    const cookie = getCookie(c, COOKIE);
-    const session = cookie ? guard.session.read(cookie, ipOf(c), inspector.time.now()) : undefined;
-    const found = session ?? guard.check(c.req.raw, c.env?.ip ?? "", "read");
+  /**
+   * Sessions that a browser shows, by the names of their cookies. A host has one set of cookies for all its ports: each key has a cookie of
+   * its own, so that the dashboards of two deployments do not end each other's sessions, and one that is none hides none that is good.
+   */
+  const sessions = (c: C) => {
+    const found: { name: string; cookie: string; caller: Caller }[] = [];
+    const ours = (c.req.header("cookie") ?? "").split(";").filter((one) => one.trim().startsWith(SESSION_COOKIE));
+    for (const one of ours.slice(0, MOST_COOKIES)) {
+      const [name = "", cookie = ""] = one.trim().split("=", 2);
+      const caller = guard.session.read(cookie, ipOf(c), inspector.time.now());
+      if (caller) found.push({ name, cookie, caller });
+    }
+    return found;
+  };
+
+  const signedIn = async (c: C): Promise<Caller | undefined> => {
+    for (const { cookie, caller } of sessions(c)) {
+      const over = await within(ANSWER_MS, isSignedOut(inspector, guard.session.id(cookie))).catch(() => false);
+      if (!over) return caller;
+    }
+    return undefined;
+  };
+
+  /** @throws Fault no_key, wrong_key, wrong_scope, foreign_origin, rate_limited */
+  const caller = async (c: C): Promise<Caller> => {
+    const found = (await signedIn(c)) ?? byKey(c);
     if (c.env?.seen) c.env.seen.caller = found;
     return found;
+  };
+
+  /** Who has no session. A key in a header may be a guess, too. */
+  const byKey = (c: C): Caller => {
+    const ip = ipOf(c);
+    const keyed = !guard.open && (c.req.header("x-api-key") ?? c.req.header("authorization")) !== undefined;
+    if (keyed) guesses.check(ip);
+    try {
+      return guard.check(c.req.raw, c.env?.ip ?? "", "read");
+    } catch (error) {
+      if (error instanceof Fault && error.code === "wrong_key") guesses.count(ip);
+      throw error;
+    }
   };
 
   /**
@@ -60,36 +99,44 @@ export function gate({ guard, inspector }: Gateway) {
   async function signIn(c: C): Promise<Response> {
     own(c);
     const ip = ipOf(c);
-    const now = performance.now();
-    const tries = wrong.get(ip);
-    if (tries && tries.until > now && tries.n >= MOST_WRONG) {
-      const detail = "Too many wrong keys came from your address; wait a minute.";
-      throw new Fault("rate_limited", detail, { retryAfterS: Math.ceil((tries.until - now) / 1_000) });
-    }
+    guesses.check(ip);
     const body = parseJson(await readBody(c.req.raw, 10_000), 4) as { key?: unknown } | null;
     const key = typeof body?.key === "string" ? body.key.trim() : "";
+    guesses.check(ip); // many may have waited with their bodies
     const found = guard.find(key);
     if (!found) {
-      if (wrong.size >= MOST_ADDRESSES) wrong.clear();
-      wrong.set(ip, tries && tries.until > now ? { ...tries, n: tries.n + 1 } : { n: 1, until: now + 60_000 });
+      guesses.count(ip);
       throw new Fault("wrong_key", "This API key is not known; enter one of API_KEYS.");
     }
-    wrong.delete(ip);
     const url = new URL(c.req.url);
-    const secure = c.req.header("x-forwarded-proto") === "https" || url.protocol === "https:";
-    setCookie(c, COOKIE, guard.session.issue(key, inspector.time.now()), {
+    // of several proxies the first one speaks to the browser
+    const proto = c.req.header("x-forwarded-proto")?.split(",", 1)[0]?.trim().toLowerCase();
+    const secure = proto === "https" || url.protocol === "https:";
+    const path = `${baseOf(c.req.raw)}/`;
+    for (const { name } of sessions(c)) deleteCookie(c, name, { path }); // of another key: one browser is one caller
+    setCookie(c, `${SESSION_COOKIE}_${found.key}`, guard.session.issue(key, inspector.time.now()), {
       httpOnly: true,
       sameSite: "Strict",
-      path: `${baseOf(c.req.raw)}/`,
+      path,
       maxAge: SESSION_MS / 1_000,
       secure: secure && !isLoopback(url.hostname),
     });
     return c.json({ scope: found.scope, key: found.name });
   }
 
-  function signOut(c: C): Response {
+  /** Ends the browser's sessions here, and every copy of their cookies at every gateway. */
+  async function signOut(c: C): Promise<Response> {
     own(c);
-    deleteCookie(c, COOKIE, { path: `${baseOf(c.req.raw)}/` });
+    for (const { name, cookie, caller } of sessions(c)) {
+      deleteCookie(c, name, { path: `${baseOf(c.req.raw)}/` });
+      const leftMs = guard.session.until(cookie) - inspector.time.now();
+      await signOutSession(inspector, guard.session.id(cookie), leftMs).catch((error) =>
+        log.warn("sign-out not written down: a copy of its cookie stays good", {
+          caller: caller.name,
+          error: String(error),
+        }),
+      );
+    }
     return c.json({ signed_out: true });
   }
   return { caller, own, signIn, signOut, ipOf };

@@ -58,24 +58,25 @@ export function dashboard(gateway: Gateway, api: Api) {
       // an answer of the API brings a stricter policy of its own
       if (!(name === "content-security-policy" && c.res.headers.has(name))) c.res.headers.set(name, value);
     }
+    if (!c.res.headers.has("cache-control")) c.res.headers.set("cache-control", "no-store");
   });
   app.post("/signin", signIn);
   app.post("/signout", signOut);
 
-  const youOf = (c: Context<Env>) => {
-    const { scope, name } = caller(c);
+  const youOf = async (c: Context<Env>) => {
+    const { scope, name } = await caller(c);
     return { scope, key: name, open: gateway.guard.open };
   };
   app.get("/state.json", async (c) => {
-    const you = JSON.stringify(youOf(c));
+    const you = JSON.stringify(await youOf(c));
     const text = await feed.text();
     return c.body(`{"you":${you},${text.slice(1)}`, 200, {
       "content-type": "application/json",
       "cache-control": "no-store",
     });
   });
-  app.get("/state/events", (c) => {
-    const you = youOf(c);
+  app.get("/state/events", async (c) => {
+    const you = await youOf(c);
     if (feed.viewers >= MOST_VIEWERS) {
       throw new Fault("rate_limited", "Too many viewers; poll /state.json instead.", { retryAfterS: 5 });
     }
@@ -111,7 +112,7 @@ export function dashboard(gateway: Gateway, api: Api) {
   });
 
   app.get("/history.json", async (c) => {
-    caller(c);
+    await caller(c);
     const range = (c.req.query("range") ?? "1h") as Range;
     const service = c.req.query("service") || undefined;
     if (!Object.hasOwn(RANGES, range)) throw new Fault("bad_request", "range must be 1h, 24h or 7d.");
@@ -126,8 +127,8 @@ export function dashboard(gateway: Gateway, api: Api) {
   });
 
   let operations: ReturnType<typeof operationShown>[] | undefined;
-  app.get("/operations.json", (c) => {
-    caller(c);
+  app.get("/operations.json", async (c) => {
+    await caller(c);
     operations ??= config.registry.operations.map(operationShown);
     const base = config.gatewayUrl ?? `http://localhost:${config.port}`;
     return c.json({ gateway: base, operations });
@@ -135,7 +136,7 @@ export function dashboard(gateway: Gateway, api: Api) {
 
   /** A job by hand: a new one, or another one edited and sent again, whose hidden values come from its record. */
   app.post("/submit", async (c) => {
-    const who = caller(c);
+    const who = await caller(c);
     own(c);
     gateway.guard.demand(who, "submit");
     const body = parseJson(await readBody(c.req.raw, config.maxBodyBytes), config.maxJsonDepth + 1);
@@ -156,8 +157,8 @@ export function dashboard(gateway: Gateway, api: Api) {
     return relayed.forward(c, who, op.route, request);
   });
 
-  app.all("/api/*", (c) => {
-    const who = caller(c);
+  app.all("/api/*", async (c) => {
+    const who = await caller(c);
     if (c.req.method !== "GET" && c.req.method !== "HEAD") own(c);
     return relayed.answer(c, who);
   });

@@ -1,7 +1,7 @@
 /** What stands before every route: CORS and rate limits where they are configured, and headers that cost nothing. */
 import type { Hono } from "hono";
 import { cors } from "hono/cors";
-import { plainIp } from "../addresses.ts";
+import { plainIp, subnetOf } from "../addresses.ts";
 import type { Env, Gateway } from "../app.ts";
 import { Fault } from "../faults.ts";
 import { take } from "../store/rate.ts";
@@ -66,12 +66,12 @@ export function edge(app: Hono<Env>, gateway: Gateway): void {
 
   /** Whoever has no valid key shares the rate of its address, so that guessing keys is slow too. */
   function callerOf(request: Request, env: Env["Bindings"]): string {
-    const ip = guard.clientIp(env?.ip ?? "", request.headers.get("x-forwarded-for"));
+    const ip = subnetOf(plainIp(guard.clientIp(env?.ip ?? "", request.headers.get("x-forwarded-for"))));
     try {
       const { key } = env?.caller ?? guard.check(request, env?.ip ?? "", "read");
-      return key === "open" ? `ip:${plainIp(ip)}` : key;
+      return key === "open" ? `ip:${ip}` : key;
     } catch {
-      return `ip:${plainIp(ip)}`;
+      return `ip:${ip}`;
     }
   }
 }

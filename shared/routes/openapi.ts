@@ -34,7 +34,7 @@ export function openapi({ config }: Gateway, asked: Asked) {
     return { text, etag: tagOf(text) };
   }
   const app = newApp();
-  app.get("/", (c) => jsonText(start(baseOf(c.req.raw))));
+  app.get("/", (c) => jsonText(start(baseOf(c.req.raw)), 200, { "cache-control": "no-cache" }));
   app.get("/openapi.json", async (c) => {
     making ??= make();
     const made = await making;
