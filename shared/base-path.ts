@@ -37,8 +37,9 @@ export function basePaths({ basePath, trustedProxies }: BasePathSettings) {
     if (base === "") return request;
     const { url } = request;
     const start = url.startsWith("/") ? 0 : url.indexOf("/", "https://".length);
-    const rest = url.slice(start + basePath.length);
-    const isBelow = basePath !== "" && start >= 0 && url.startsWith(basePath, start) && /^(?:[/?#]|$)/.test(rest);
+    const taken = basePath; // off the path: never what a header names
+    const rest = url.slice(start + taken.length);
+    const isBelow = taken !== "" && start >= 0 && url.startsWith(taken, start) && /^(?:[/?#]|$)/.test(rest);
     if (isBelow && !rest.startsWith("/"))
       return new Response(null, { status: 308, headers: { location: `${base}/${rest}` } });
     const found = isBelow ? moved(request, url.slice(0, start) + rest) : request;

@@ -28,8 +28,8 @@ export const ACCESS_MUTANTS: Mutant[] = [
   {
     name: "access: a prefix that a header names is taken off the path",
     file: "shared/base-path.ts",
-    from: "  return (request: Request, ip: string): Request | Response => {\n",
-    to: '  return (request: Request, ip: string): Request | Response => {\n    basePath = request.headers.get("x-forwarded-prefix") ?? basePath;\n',
+    from: "const taken = basePath;",
+    to: "const taken = base;",
     ...by("reverse-proxy"),
   },
   {
