@@ -67,7 +67,8 @@ export type Outcome =
   | { kind: "finished"; result: string | Uint8Array; type: string; timing: Timing; status: number }
   /** final, `error.code` "timeout" included: whether that one is retried is the worker's to say */
   | { kind: "failed"; error: JobError; kept?: Kept }
-  | { kind: "retry"; error: JobError; retryAfterMs?: number; kept?: Kept }
+  /** `asked`: by the service itself, with X-Job-Retry */
+  | { kind: "retry"; error: JobError; retryAfterMs?: number; kept?: Kept; asked?: true }
   /** closed before the headers were complete, or answered for another job. It may have run: redelivered, not a spent attempt */
   | { kind: "reset"; error: JobError }
   /** surely not delivered: not an attempt, the lane parks */
@@ -267,7 +268,12 @@ function notKept(request: CallRequest, { status, header }: Head, type: string, b
   if (text !== undefined) error.answer = { type, body: hidden(request, text) };
   if (!again) return { kind: "failed", error };
   const retryAfterMs = askedMs === undefined ? undefined : Math.min(askedMs, MAX_RETRY_AFTER_MS);
-  return retryAfterMs === undefined ? { kind: "retry", error } : { kind: "retry", error, retryAfterMs };
+  return {
+    kind: "retry",
+    error,
+    ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+    ...(wish === "yes" ? { asked: true } : {}),
+  };
 }
 
 /**

@@ -52,6 +52,16 @@ const MAX_WRITE_WAIT_MS = 10_000;
 /** Whether a job must not be called again once a call may have reached the service: by its operation, or by its own wish. */
 export const callsOnce = (op: Operation, options: JobOptions) => op.onOrphan !== "retry" || options.retries === 0;
 
+/**
+ * Whether a call may have done its work though its answer is one that is retried: the answer was cut, or something before the service
+ * lost it or waited too long for it. A 503, 429, 425 or 408 says that nothing was begun; only Envoy says 503 of a lost answer, too.
+ */
+function mayHaveRun({ code, http_status, message }: JobError): boolean {
+  if (code === "cut_short" || http_status === 502 || http_status === 504) return true;
+  const lost = /disconnect\/reset before headers(?!.*(?:connection failure|connection timeout|overflow))/is;
+  return http_status === 503 && lost.test(message);
+}
+
 export class Settles {
   /** jobs whose answer waits in memory until RESULTS_DIR can be written, and why it cannot */
   readonly unwritten = new Map<JobId, string>();
@@ -77,8 +87,13 @@ export class Settles {
       case "failed":
         if (outcome.error.code === "timeout" && op.retryTimeout) return this.retried(run, op, options, outcome.error);
         return this.ended(run, outcome.error, outcome.kept);
-      case "retry":
-        return this.retried(run, op, options, outcome.error, outcome);
+      case "retry": {
+        const { error, kept } = outcome;
+        if (op.onOrphan === "retry" || outcome.asked || !mayHaveRun(error))
+          return this.retried(run, op, options, error, outcome);
+        const message = `${error.message}; the service may have run it, and its operation may not run twice`;
+        return this.ended(run, { ...error, message, retryable: false }, kept);
+      }
       case "reset": {
         const { error } = outcome;
         if (!callsOnce(op, options)) {

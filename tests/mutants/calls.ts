@@ -204,4 +204,11 @@ export const CALL_MUTANTS: Mutant[] = [
     to: "else if (false) this.reusable = false;",
     ...odd("a length beside chunks"),
   },
+  {
+    name: "call: what may not run twice is called again after an answer that was lost between",
+    file: "shared/settle.ts",
+    from: "outcome.asked || !mayHaveRun(error))",
+    to: "outcome.asked || true)",
+    ...by("call-unsure", "an answer lost between"),
+  },
 ];
