@@ -165,7 +165,7 @@ test("axe finds nothing serious on the sign-in, in a question and in a notice", 
   };
   await page.getByLabel("API key").fill("not-a-key-at-all");
   await page.getByRole("button", { name: "Sign in" }).click();
-  await page.getByRole("alert").getByText("This API key is not known.").waitFor();
+  await page.getByRole("alert").getByText("This API key is not known").waitFor();
   expect(await serious()).toEqual([]);
   await page.getByLabel("API key").fill(KEYS.admin);
   await page.keyboard.press("Enter");

@@ -39,6 +39,8 @@ beforeAll(async () => {
          proxy_pass ${stack.url}/; proxy_set_header Host $http_host;
          proxy_cache kept; proxy_cache_valid any 10m; add_header X-Cache $upstream_cache_status always;
        }
+       location / { proxy_pass ${stack.url}; proxy_set_header Host $http_host; }
+       location /queues/ { return 403; }
        location /open/ {
          proxy_pass http://127.0.0.1:${open}/; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
        }
@@ -141,11 +143,10 @@ test("a prefix of a client that is no trusted proxy, or that is no path, is not 
 });
 
 test("a prefix that a client writes leads to no route that its path does not name", async () => {
-  // through nginx that forbids /queues/, or straight from the trusted proxy's address, as here
-  for (const path of ["/x/queues/work/pause", "/x/jobs/bulk"]) {
-    const answer = await fetch(stack.url + path, { method: "POST", headers: { ...KEY, "x-forwarded-prefix": "/x" } });
-    expect([path, answer.status]).toEqual([path, 404]);
-  }
+  // this nginx forbids /queues/ and passes on whatever header a client writes
+  const pause = (path: string, headers = {}) => fetch(base + path, { method: "POST", headers: { ...KEY, ...headers } });
+  expect((await pause("/queues/work/pause")).status).toBe(403);
+  expect((await pause("/x/queues/work/pause", { "x-forwarded-prefix": "/x" })).status).toBe(404);
   const direct = await fetch(`${stack.url}/jobs?limit=1`, { headers: { ...KEY, "x-forwarded-prefix": "/x" } });
   expect(direct.status).toBe(200);
 });

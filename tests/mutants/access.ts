@@ -30,7 +30,7 @@ export const ACCESS_MUTANTS: Mutant[] = [
     file: "shared/base-path.ts",
     from: "const taken = basePath;",
     to: "const taken = base;",
-    ...by("reverse-proxy"),
+    ...by("base-path"),
   },
   {
     name: "access: keys are compared for all who waited with their bodies",
