@@ -2,6 +2,7 @@
 
 import { type Gateway, jsonText, matches, revised, tagOf } from "./app.ts";
 import { baseOf } from "./base-path.ts";
+import { checkCallbackNames } from "./callback.ts";
 import { Fault } from "./faults.ts";
 import { withResultFile } from "./inline-result.ts";
 import { type JobId, serviceOf } from "./jobs.ts";
@@ -55,6 +56,7 @@ export async function accept(
   waits = true,
 ): Promise<Response> {
   refuseWhenFull(gateway);
+  if (job.options?.callback) await checkCallbackNames([job], gateway.config);
   const { id, replayed } = await gateway.producer.submit(job);
   const headers: Record<string, string> = { location: `/jobs/${id}` };
   if (replayed) headers["idempotent-replayed"] = "true";

@@ -7,7 +7,7 @@
 import { createHmac } from "node:crypto";
 import { parsedRetryAfter } from "./answer.ts";
 import { Fault } from "./faults.ts";
-import { type Allowance, checkTarget, GuardError, guardedFetch, receiverOf } from "./ssrf.ts";
+import { type Allowance, checkName, checkTarget, GuardError, guardedFetch, receiverOf } from "./ssrf.ts";
 import { VERSION } from "./version.ts";
 
 /** `secrets`: the first is the newest; each signs, so that a receiver may change from one to the other at its leisure. */
@@ -22,10 +22,43 @@ const MAX_URL = 2_048;
 /** Bytes of the receiver's answer that are read; nothing of it is kept or shown: it may come from an inner network. */
 const MAX_ANSWER = 65_536;
 
+/** ms that a submit waits for the name server; mostly it takes a few. */
+const NAME_MS = 1_000;
+
+const refuse = (message: string, path = "callback_url") =>
+  new Fault("invalid", `${path}: ${message}.`, { errors: [{ path, message }] });
+
+/**
+ * Judges the names of callback_urls of checked jobs: one that has private addresses only would be refused when it is called, and
+ * nobody would hear of it. Each host is asked for once.
+ * @param pathOf  how an error names the field of a job, by its place
+ * @throws Fault invalid, of the first job whose callback cannot be sent
+ */
+export async function checkCallbackNames(
+  jobs: { options?: { callback?: string } | undefined }[],
+  settings: Pick<CallbackSettings, "callbackAllow">,
+  pathOf: (place: number) => string = () => "callback_url",
+  resolve?: (host: string) => Promise<string[]>,
+): Promise<void> {
+  const hosts = new Map<string, { url: URL; place: number }>();
+  jobs.forEach(({ options }, place) => {
+    if (!options?.callback) return;
+    const url = new URL(options.callback);
+    if (!hosts.has(url.host)) hosts.set(url.host, { url, place });
+  });
+  const judged = [...hosts.values()].map(async ({ url, place }) => {
+    try {
+      await checkName(url, settings.callbackAllow, NAME_MS, resolve);
+    } catch (error) {
+      if (!(error instanceof GuardError)) throw error;
+      throw refuse(error.message, pathOf(place));
+    }
+  });
+  await Promise.all(judged);
+}
+
 /** Judges a callback_url at submit, as far as that can be done without asking the name server. @throws Fault invalid */
 export function checkCallback(url: string, settings: CallbackSettings): void {
-  const refuse = (message: string) =>
-    new Fault("invalid", `callback_url: ${message}.`, { errors: [{ path: "callback_url", message }] });
   if (settings.webhookSecrets.length === 0) {
     throw refuse("callbacks are off here: the operator has set no WEBHOOK_SECRET to sign them with");
   }

@@ -230,6 +230,8 @@ export type JobRecord = {
   sequence: number;
   rev: number;
   priority: number;
+  /** jobs that are taken before a queued one of another priority; undefined = its sequence tells */
+  ahead: number | undefined;
   attempt: number;
   redeliveries: number;
   run: number;

@@ -265,6 +265,37 @@ export const ANSWERS = {
   queue,
   emptied: z.strictObject({ service: z.string(), emptied: count }),
   order: z.strictObject({ worker: z.string(), order: z.enum(["quiet", "stop"]), state: z.string() }),
+  workers: z.strictObject({
+    workers: z.array(
+      z.strictObject({
+        worker: z.string(),
+        host: z.string(),
+        pid: z.int(),
+        version: z.string(),
+        runtime: z.string(),
+        state: z.enum(["running", "quiet", "draining"]),
+        started_at: z.string().nullable(),
+        beat_at: z.string().nullable(),
+        rss_bytes: z.int(),
+        results_fault: z.string().nullable().describe("why it cannot keep large results; null = it can"),
+        services: z.record(
+          z.string(),
+          z.strictObject({
+            slots: z.int(),
+            busy: z.int(),
+            operations: z
+              .array(z.string())
+              .nullable()
+              .describe("those that it can run; null = an older worker, unknown"),
+            parked: z.strictObject({ reason: z.string(), since: z.string().nullable() }).nullable(),
+            runs: z
+              .array(z.strictObject({ job_id: z.string(), operation: z.string(), started_at: z.string().nullable() }))
+              .describe("the longest running first, at most 16"),
+          }),
+        ),
+      }),
+    ),
+  }),
   audit: z.strictObject({ entries: z.array(z.record(z.string(), z.unknown())) }),
   alive: word("alive"),
   ready: word("ready"),

@@ -279,6 +279,15 @@ export const ownRoutes = (asked: Asked): Record<string, Route> => ({
     ...{ id: "getBulk", tag: "operators", summary: "How far a bulk action is", scope: "read" },
     ...{ answers: ok(ANSWERS.Bulk, "Its counts."), faults: ["unknown_bulk"] },
   },
+  "get /workers": {
+    ...{
+      id: "getWorkers",
+      tag: "operators",
+      summary: "Workers that run, with their services and calls",
+      scope: "read",
+    },
+    answers: ok(ANSWERS.workers, "Those that have beaten within a lease."),
+  },
   "post /workers/{id}/quiet": {
     ...{ ...admin, id: "quietWorker", summary: "A worker takes no more jobs", faults: ["unknown_worker"] },
     answers: accepted(ANSWERS.order),

@@ -2,7 +2,7 @@
 import type { JobError } from "./faults.ts";
 import { isTerminal, type JobRecord, type State, serviceOf } from "./jobs.ts";
 import { etaS, type Snapshot } from "./snapshot.ts";
-import type { Status } from "./store/inspect.ts";
+import type { Counts, Status } from "./store/inspect.ts";
 
 /** Where estimates come from; `now` is by Redis, as the times of jobs are. A worker that shows an ended job has none. */
 export type Estimates = { snapshots: { peek(): Snapshot | undefined; now(): number } };
@@ -12,7 +12,7 @@ export const iso = (ms: number | undefined): string | null => (ms === undefined 
 
 export type Forecast = { position: number | null; eta_s: number | null };
 
-type Judged = Pick<Status, "id" | "state" | "sequence" | "operation" | "started">;
+type Judged = Pick<Status, "id" | "state" | "sequence" | "operation" | "started"> & { ahead?: number | undefined };
 
 /**
  * Where a job stands and when it is likely to be done. Nobody knows the latter while the service cannot be reached:
@@ -37,8 +37,18 @@ export function estimate(gateway: Estimates, job: Judged): Forecast {
     return { position: null, eta_s: etaS(state, job.operation, undefined, Math.max(0, now - (job.started ?? now))) };
   }
   if (job.state !== "queued") return { position: null, eta_s: null };
-  const position = Math.max(1, job.sequence - state.counts.head);
+  const position = (job.ahead ?? aheadBySequence(job.sequence, state.counts)) + 1;
   return { position, eta_s: etaS(state, job.operation, position - 1) };
+}
+
+/**
+ * Jobs before one of the default priority: urgent ones, and those of the list that came before it. Other priorities and scheduled jobs
+ * take sequence numbers too, so the list's share of the numbers is counted, as if its jobs lay evenly among them.
+ */
+function aheadBySequence(sequence: number, { head, seq, urgent, listed }: Counts): number {
+  const before = Math.max(0, Math.min(sequence - 1, seq) - head);
+  const share = seq > head ? Math.min(1, listed / (seq - head)) : 0;
+  return urgent + Math.round(before * share) + Math.max(0, sequence - seq - 1);
 }
 
 /** Longest time that a client is told to stay away, s: what was guessed may come sooner. */

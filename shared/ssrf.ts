@@ -158,6 +158,23 @@ export function checkTarget(text: string, allow: Allowance = NOTHING): URL {
   return url;
 }
 
+/**
+ * Judges a name by the addresses that it has now. One that cannot be resolved within `waitMs` is let pass: it may be resolved when it
+ * is called, and is judged again then.
+ * @throws GuardError refused
+ */
+export async function checkName(url: URL, allow: Allowance, waitMs: number, resolve = resolveName): Promise<void> {
+  if (literal(url)) return;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<string[]>((done) => {
+    timer = setTimeout(() => done([]), waitMs);
+  });
+  const found = await Promise.race([resolve(url.hostname).catch(() => []), late]);
+  clearTimeout(timer);
+  const fits = (address: string) => ip.isValid(address) && (isPublic(address) || allow(url, address));
+  if (found.length > 0 && !found.some(fits)) throw notPublic(url, allow);
+}
+
 // The address itself is not told: a stranger could map the names of an inner network.
 const notPublic = (url: URL, allow: Allowance) => {
   const cure = allow.variable ? `; an operator may list it in ${allow.variable}` : "";

@@ -13,7 +13,7 @@ import { register } from "../shared/store/presence.ts";
 import { Producer } from "../shared/store/produce.ts";
 import { connect, ready } from "../shared/store/redis.ts";
 import { listLog } from "./support/log.ts";
-import { startRedis, type TestRedis } from "./support/redis.ts";
+import { freePort, startRedis, type TestRedis } from "./support/redis.ts";
 import { type Stack, startStack, until } from "./support/stack.ts";
 
 const secret = (fill: number) => `whsec_${Buffer.alloc(32, fill).toString("base64")}`;
@@ -312,13 +312,20 @@ test("without WEBHOOK_SECRET a callback_url is refused, with what to do", async 
   }
 });
 
-test("a name that leads to a private address is refused at delivery, for good, and nothing is sent", async () => {
+test("a name that leads to a private address by the time of its delivery is refused for good, and nothing is sent", async () => {
   let called = 0;
   const inner = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response(String(++called)) });
   const stack = await startStack({ env: { WEBHOOK_SECRET: NEW } });
+  // a gateway that allows the name takes the job in; the worker, which does not, judges it anew
+  const port = String(await freePort());
+  await stack.startGateway({ CALLBACK_ALLOW: "localhost", PORT: port, DASHBOARD_PORT: "0" });
   try {
     const url = `http://localhost:${inner.port}/`;
-    const response = await stack.post("/jobs", { operation: "work", payload: {}, callback_url: url });
+    const response = await fetch(`http://127.0.0.1:${port}/jobs`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ operation: "work", payload: {}, callback_url: url }),
+    });
     const { job_id } = (await response.json()) as { job_id: string };
     await until(async () => (await stack.get(`/jobs/${job_id}/deliveries`)).deliveries[0]?.gave_up);
     expect((await stack.get(`/jobs/${job_id}/deliveries`)).deliveries[0].error).toContain("no public address");

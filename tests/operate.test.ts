@@ -136,6 +136,20 @@ test("only an admin's key may", async () => {
   expect((await get("/health")).services.work).toBe("healthy");
 });
 
+test("GET /workers shows each worker with its services, operations and calls, to keys that may read", async () => {
+  const id = await submit({ sleep: 3_000 });
+  const shown = async () => (await get("/workers", as("reader-key-1"))).workers;
+  await until(async () => (await shown())[0]?.services.work?.runs.some((run: { job_id: string }) => run.job_id === id));
+  const [worker] = await shown();
+  expect(worker).toMatchObject({
+    state: "running",
+    results_fault: null,
+    services: { work: { slots: 8, operations: ["work"], parked: null } },
+  });
+  expect(worker.beat_at).toMatch(/^\d{4}-.*Z$/);
+  expect((await fetch(`${stack.url}/workers`)).status).toBe(401);
+});
+
 test("quiet: the worker takes nothing more, ends what it has and says so within its beat", async () => {
   const worker = (await info())[0];
   const running = await submit({ sleep: 1_500 });

@@ -6,7 +6,8 @@
 -- KEYS[1] root
 --
 -- reply { now, queued, scheduled, started, finished, failed, canceled, paused (0|1), oldest (ms since 1970 when it joined, 0 = none),
---         seq, head, workers, counts (flat HGETALL), aside (flat: operation, jobs that stand aside, ms when the first of them joined) }
+--         seq, head, workers, counts (flat HGETALL), aside (flat: operation, jobs that stand aside, ms when the first of them joined),
+--         urgent (jobs of a priority above the default that wait in the backlog), listed (entries of the list of the default one) }
 -- Nothing is scanned: a length a state and an operation, and a cardinality a worker (I1's count of what is held). What has finished is counted, as an entry of
 -- its index may stand for many: all that ever did but those that were struck (lib/entry.lua).
 -- Where more than 2,000 scripts have counted since the last look, fewer are told until the clocks have added them up. What an empty took away
@@ -46,4 +47,5 @@ local queued = call('LLEN', K.ready) + call('LLEN', K.shelf) + call('ZCARD', K.b
 return { now, math.max(0, queued), call('ZCARD', K.scheduled) + of.condemnedlater, started,
   math.max(0, of.finished - of.struck),
   call('ZCARD', K.ended .. 'failed'), call('ZCARD', K.ended .. 'canceled'), call('EXISTS', K.paused), oldest, of.seq,
-  of.head, #workers, counts, aside }
+  of.head, #workers, counts, aside, call('ZCOUNT', K.backlog, '-inf', '(35184372088832'),
+  call('LLEN', K.ready) + call('LLEN', K.shelf) } -- the score: see others.lua

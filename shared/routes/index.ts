@@ -17,6 +17,7 @@ import { BULK, operate } from "./operate.ts";
 import { PROGRESS, progress } from "./progress.ts";
 import { result } from "./result.ts";
 import { FROM_URL, KINDS, upload } from "./upload.ts";
+import { workers } from "./workers.ts";
 
 /** What the routes check requests with, for the document that tells of them. */
 const asked = {
@@ -44,5 +45,6 @@ export const routes: ((gateway: Gateway) => Hono<Env>)[] = [
   progress,
   result,
   upload,
+  workers,
 ];
 export { dashboard, edge };

@@ -3,6 +3,7 @@ import { accept, refuseWhenFull } from "../accept.ts";
 import { allow, type Gateway, jsonText, newApp, operationOf } from "../app.ts";
 import type { Caller } from "../auth.ts";
 import { forwardedOf } from "../call-headers.ts";
+import { checkCallbackNames } from "../callback.ts";
 import { Fault, type FieldFault } from "../faults.ts";
 import { parseJson } from "../json.ts";
 import { listPieces } from "../json-list.ts";
@@ -90,6 +91,7 @@ export function jobs(gateway: Gateway) {
     const name = idempotencyOf(headers, caller, "batch", body); // now: the pieces overwrite the body
     const made = await jobsOf(pieces, headers);
     refuseWhenFull(gateway);
+    await checkCallbackNames(made, config, (place) => `${place}.callback_url`);
     const { id, ids, replayed } = await batches.submit(made, lifeMs(made), name);
     return jsonText(JSON.stringify({ batch_id: id, job_ids: ids }), 202, {
       location: `/batches/${id}`,

@@ -204,7 +204,7 @@ export function operate(gateway: Gateway) {
       if (!info)
         throw new Fault(
           "unknown_worker",
-          `There is no worker ${id.slice(0, 80)} now; the dashboard's page Workers lists those that run.`,
+          `There is no worker ${id.slice(0, 80)} now; GET /workers lists those that run.`,
         );
       await operator.order(id, order);
       await operator.note({ who: caller.name, ip: caller.ip, action: order, target: `worker ${id}`, host: info.host });

@@ -41,6 +41,9 @@ export type Counts = {
   seq: number;
   head: number;
   workers: number;
+  /** jobs of a priority above the default that wait in the backlog, and entries of the default one's list */
+  urgent: number;
+  listed: number;
   /** by operation: queued jobs that were set aside, because a worker met them that did not know it; since when the first waits */
   aside: Map<string, { jobs: number; since: number | undefined }>;
   /** running totals since the start, and mean:<operation> in ms */
@@ -91,6 +94,8 @@ export type Status = {
   ended: number | undefined;
   due: number | undefined;
   sequence: number;
+  /** jobs that are taken before a queued one of another priority; undefined = its sequence tells */
+  ahead: number | undefined;
   operation: string;
 };
 
@@ -105,6 +110,7 @@ const STATUS_FIELDS = [
   FIELD.attempt,
   FIELD.due,
   FIELD.redeliveries,
+  FIELD.priority,
   FIELD.result, // the last: it may be large, and not everybody needs it
 ];
 
@@ -191,8 +197,19 @@ export class Inspector {
       ended: ended ? head.ended : undefined,
       due: state === "scheduled" ? numberOf(f[8]) : undefined,
       sequence,
+      ahead: state === "queued" ? await this.ahead(id, numberOf(f[10])) : undefined,
       operation,
     };
+  }
+
+  /** Jobs that are taken before one that waits in the backlog: those of higher priorities, and older ones of its own. */
+  private async ahead(id: JobId, priority = 5): Promise<number | undefined> {
+    if (priority === 5) return undefined;
+    const { backlog, ready } = keysOf(serviceOf(id));
+    const [before, listed] = await this.ask(() =>
+      Promise.all([this.redis.zrank(backlog, id), priority < 5 ? this.redis.llen(ready) : 0]),
+    );
+    return before === null ? undefined : before + listed;
   }
 
   /** State and revision, for those who wait. @returns undefined when there is no such record */
@@ -277,6 +294,7 @@ export class Inspector {
       sequence: head.sequence,
       rev: revOf(head, text(FIELD.rev)),
       priority: Number(text(FIELD.priority) ?? 5),
+      ahead: state === "queued" ? await this.ahead(id, numberOf(text(FIELD.priority))) : undefined,
       attempt: attemptsOf(head, text(FIELD.attempt)),
       redeliveries: Number(text(FIELD.redeliveries) ?? 0),
       run: Number(text(FIELD.run) ?? 0),
@@ -330,6 +348,8 @@ export class Inspector {
       head: Number(n[10]),
       workers: Number(n[11]),
       aside,
+      urgent: Number(n[14]),
+      listed: Number(n[15]),
       totals,
     };
   }
