@@ -42,16 +42,45 @@ export function keptAs(type: string, accepts: string[]): "json" | "bytes" | unde
 /** A byte order mark is read over: JSON has none, and the text stands inside other JSON. */
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: false });
 
-/** Strict: UTF-8 without repair, one JSON value. The parsed value is dropped: the text is kept, digits and spaces included. */
-export function checkedJson(bytes: Uint8Array): { text: string } | { fault: string } {
+/** "application/json; charset=iso-8859-1" → a decoder of that charset; undefined where none is named, or nobody here knows it */
+function charsetOf(type: string, fatal: boolean): TextDecoder | undefined {
+  const name = /;\s*charset\s*=\s*"?([\w.:-]+)/i.exec(type)?.[1];
   try {
-    const text = utf8.decode(bytes);
-    JSON.parse(text);
-    return { text };
+    return name === undefined ? undefined : new TextDecoder(name, { fatal });
+  } catch {
+    return undefined;
+  }
+}
+
+/** by a byte order mark */
+const marked = ([first, second]: Uint8Array): string =>
+  first === 0xff && second === 0xfe ? "utf-16le" : first === 0xfe && second === 0xff ? "utf-16be" : "utf-8";
+
+/**
+ * Strict: one JSON value in UTF-8 without repair, else in the charset that the type or a byte order mark names. The parsed value is
+ * dropped: the text is kept, digits and spaces included.
+ * @returns `recoded`: the bytes were no UTF-8, so that the type's charset is theirs no longer
+ */
+export function checkedJson(bytes: Uint8Array, type = ""): { text: string; recoded?: true } | { fault: string } {
+  try {
+    return { text: parsed(utf8, bytes) };
   } catch (error) {
+    try {
+      const other = charsetOf(type, true) ?? new TextDecoder(marked(bytes), { fatal: true });
+      return { text: parsed(other, bytes), recoded: true };
+    } catch {}
     return { fault: `with broken JSON (${(error as Error).message})` };
   }
 }
+
+function parsed(decoder: TextDecoder, bytes: Uint8Array): string {
+  const text = decoder.decode(bytes);
+  JSON.parse(text);
+  return text;
+}
+
+/** Whether JSON cannot be the beginning of longer JSON, as 12 is that of 123. */
+export const isWhole = (json: string) => /^\s*[[{"]/.test(json);
 
 /**
  * Seconds or an HTTP date → ms from now, never below 0; undefined when it is neither. The caller bounds it.
@@ -75,8 +104,14 @@ export const detail = (bytes: Uint8Array, type: string) => bothEnds(said(bytes, 
 export const excerpt = (bytes: Uint8Array, type: string) =>
   short(said(bytes.subarray(0, 4_096), type), MAX_EXCERPT_CHARS);
 
-function said(bytes: Uint8Array, type: string): string {
+/** In UTF-8 where it is that, cut at its end or not, else in the type's charset. */
+function textOf(bytes: Uint8Array, type: string): string {
   const text = new TextDecoder().decode(bytes);
+  return text.includes("\ufffd") ? (charsetOf(type, false) ?? new TextDecoder(marked(bytes))).decode(bytes) : text;
+}
+
+function said(bytes: Uint8Array, type: string): string {
+  const text = textOf(bytes, type);
   if (essence(type) === "text/html" || /^\s*<(?:!doctype|html)/i.test(text)) {
     return `(a page of HTML) ${pageText(text.slice(0, MAX_PAGE_CHARS))}`;
   }

@@ -10,6 +10,7 @@ import {
   detail,
   essence,
   excerpt,
+  isWhole,
   keptAs,
   MAX_EXCERPT_CHARS,
   oneType,
@@ -99,6 +100,20 @@ const UNWANTED = new Error("the rest is not wanted");
 
 const isOk = ({ status }: Head) => status >= 200 && status < 300;
 
+/**
+ * Whether only the connection's end is the body's, as in HTTP/1.0. A server that closes before it has read its request resets the
+ * connection behind its answer, so that JSON tells more surely than the connection whether it is whole.
+ */
+const endsWithConnection = ({ header }: Head) =>
+  header("content-length") === null && header("transfer-encoding") === null && header("content-encoding") === null;
+
+/** What a JSON result is stored with: "" = application/json. @param recoded  it is UTF-8 now, whatever the type says */
+function jsonType(type: string, recoded: true | undefined): string {
+  if (type === "" || type === "application/json") return "";
+  const plain = essence(type);
+  return plain === "application/json" ? "" : recoded ? plain : type;
+}
+
 /** Makes the call. Never throws; on every outcome the answer's body is read to its end or its connection closed. */
 export async function call(request: CallRequest): Promise<Outcome> {
   const { service, abort } = request;
@@ -156,11 +171,10 @@ export async function call(request: CallRequest): Promise<Outcome> {
     if (as === "bytes") {
       return { kind: "finished", result: bytes, type: type || "application/octet-stream", timing, status };
     }
-    const json = checkedJson(bytes);
+    const json = checkedJson(bytes, type);
     if ("fault" in json)
       return badAnswer(service, answer.status, json.fault, hidden(request, excerpt(bytes, type)), { bytes, type });
-    const plain = type === "" || type === "application/json" || essence(type) === "application/json";
-    return { kind: "finished", result: json.text, type: plain ? "" : type, timing, status };
+    return { kind: "finished", result: json.text, type: jsonType(type, json.recoded), timing, status };
   } catch (error) {
     if (aborted()) return { kind: "aborted" };
     if (abort.reason === LATE) return failed("timeout", tooSlow(service, request.timeoutMs), head?.status);
@@ -170,6 +184,12 @@ export async function call(request: CallRequest): Promise<Outcome> {
     // A chunk that cannot be read now never will be.
     if (/^(?:HPE_|InvalidHTTP)/.test(codeOf(error)))
       return badAnswer(service, head.status, `with a body that cannot be read (${codeOf(error)})`, "", kept);
+    if (kept && as === "json" && endsWithConnection(head)) {
+      const json = checkedJson(kept.bytes, type);
+      const timing = { firstByteMs, lastByteMs: since() };
+      if ("text" in json && isWhole(json.text))
+        return { kind: "finished", result: json.text, type: jsonType(type, json.recoded), timing, status: head.status };
+    }
     return cutShort(service, head, error, kept);
   } finally {
     stopTimer();

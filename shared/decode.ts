@@ -68,24 +68,36 @@ export const isCut = (error: unknown) => (error as { code?: unknown }).code === 
 const LENGTH = /^content-length[ \t]*:[ \t]*(\d+(?:[ \t]*,[ \t]*\d+)*)[ \t]*$/i;
 
 /**
- * A head in which Content-Length stands more than once, or as a list, with that length once. llhttp refuses even equal ones, which
- * frameworks and proxies send, and which RFC 9110 §8.6 lets a receiver take for one.
- * @returns undefined when the head is not whole yet; the same bytes when the lengths differ
+ * A head with what llhttp refuses though it has one meaning only: Content-Length more than once, or as a list, with that length once
+ * (RFC 9110 §8.6), and a value that goes on in the next line in one line (obs-fold, RFC 9112 §5.2), as old servers and mail-like frameworks send it.
+ * @returns undefined when the head is not whole yet; the same bytes when nothing is to be repaired, or the lengths differ
  */
-export function withOneLength(bytes: Uint8Array): Uint8Array | undefined {
+export function repairedHead(bytes: Uint8Array): Uint8Array | undefined {
   const text = Buffer.from(bytes).toString("latin1");
   const head = /^(?:HTTP\/1\.\d 1(?!01)\d\d.*?\r?\n\r?\n)*HTTP\/1\.\d (?!1(?!01)\d\d).*?\r?\n(?=\r?\n)/s.exec(
     text,
   )?.[0];
   if (head === undefined) return undefined;
-  const lines = head.split("\n");
   const lengths = new Set<string>();
-  const others = lines.filter((line) => {
+  const others = unfolded(head).filter((line) => {
     const given = LENGTH.exec(line.replace(/\r$/, ""))?.[1];
     for (const length of given?.split(",") ?? []) lengths.add(String(Number(length)));
     return given === undefined;
   });
-  if (lengths.size !== 1) return bytes;
-  others.splice(-1, 0, `Content-Length: ${[...lengths][0]}\r`);
-  return Buffer.from(others.join("\n") + text.slice(head.length), "latin1");
+  if (lengths.size > 1) return bytes;
+  if (lengths.size === 1) others.splice(-1, 0, `Content-Length: ${[...lengths][0]}\r`);
+  const repaired = others.join("\n");
+  return repaired === head ? bytes : Buffer.from(repaired + text.slice(head.length), "latin1");
+}
+
+/** Lines of a head, those that go on in the next one joined. A fold behind the status line belongs to no header and stays. */
+function unfolded(head: string): string[] {
+  const lines: string[] = [];
+  for (const line of head.split("\n")) {
+    const before = lines.at(-1) ?? "";
+    if (/^[ \t]/.test(line) && /^[^\s:]+:/.test(before))
+      lines[lines.length - 1] = `${before.replace(/\r$/, "")} ${line.trim()}\r`;
+    else lines.push(line);
+  }
+  return lines;
 }

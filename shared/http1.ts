@@ -13,7 +13,7 @@
  */
 import { Buffer } from "node:buffer"; // no global in Deno
 import type { Socket } from "node:net";
-import { type Decoder, decoderOf, isCut, transferFault, undecodable, withOneLength } from "./decode.ts";
+import { type Decoder, decoderOf, isCut, repairedHead, transferFault, undecodable } from "./decode.ts";
 import { type Exchange, type Home, headerOf, NOTHING, type Wanted } from "./exchange.ts";
 import { namesJob, OtherJob } from "./job-name.ts";
 import { lifeMs } from "./pool.ts";
@@ -53,6 +53,10 @@ const LENIENT = available
   ? HTTPParser.kLenientChunkedLength | HTTPParser.kLenientOptionalCRBeforeLF | HTTPParser.kLenientKeepAlive
   : 0;
 
+/** Whether repairedHead may cure a head that llhttp refuses, at the part with which it did. */
+const isRepairable = (code: string, part: Buffer) =>
+  code.endsWith("_CONTENT_LENGTH") || (code.endsWith("_HEADER_TOKEN") && /\n[ \t]/.test(part.toString("latin1")));
+
 export class Connection {
   /** by performance.now(), when it last became idle; long ago where it never was */
   since = Number.NEGATIVE_INFINITY;
@@ -90,7 +94,7 @@ export class Connection {
   private fault: Error | undefined;
   /** parts of a head that is not whole yet */
   private early: Buffer[] = [];
-  /** the head has Content-Length twice, and is read anew when it is whole */
+  /** the head has what llhttp refuses and repairedHead cures, and is read anew when it is whole */
   private rereads = false;
 
   /**
@@ -158,16 +162,20 @@ export class Connection {
       return;
     }
     const before = this.parts.length;
+    const { rereads } = this;
     try {
-      const read = this.rereads ? this.reread(part) : this.parser.execute(part);
+      const read = rereads ? this.reread(part) : this.parser.execute(part);
       if (typeof read === "number") {
         if (!this.wanted && !this.rereads) this.early.push(part);
-      } else if (!this.wanted && !this.rereads && /_CONTENT_LENGTH$/.test(read.code)) {
-        const again = this.reread(part);
-        if (typeof again !== "number") this.fail(again);
       } else if (this.complete) this.surplus = true;
-      else if (this.first >= 0 && !this.wanted) this.refuse(new OtherJob("unreadable"));
-      else this.fail(read);
+      else if (this.wanted || rereads) this.unreadable(read);
+      else if (isRepairable(read.code, part)) {
+        const again = this.reread(part);
+        if (typeof again !== "number") this.unreadable(again);
+      } else {
+        this.early.push(part); // the job keeps what cannot be read
+        this.unreadable(read);
+      }
     } catch (error) {
       this.fail(error); // of ours: it must not end the process
     }
@@ -177,17 +185,22 @@ export class Connection {
     if (this.complete) this.finish();
   }
 
-  /** Reads a head anew that has its length twice. @returns as the parser does; 0 = the rest of the head is still to come */
+  /** Reads a head anew, repaired. @returns as the parser does; 0 = the rest of the head is still to come */
   private reread(part: Buffer): ReturnType<Parser["execute"]> {
     this.rereads = true;
     this.early.push(part);
     const bytes = Buffer.concat(this.early);
-    const repaired = withOneLength(bytes);
+    const repaired = repairedHead(bytes);
     if (!repaired && bytes.length <= MAX_HEAD_BYTES) return 0;
     this.rereads = false;
     this.headers = [];
     this.parser.initialize(HTTPParser.RESPONSE, this, MAX_HEAD_BYTES, LENIENT);
     return this.parser.execute(Buffer.from(repaired ?? bytes));
+  }
+
+  private unreadable(error: Error): void {
+    if (this.first >= 0 && !this.wanted) this.refuse(new OtherJob("unreadable"));
+    else this.fail(error);
   }
 
   private unasked(part: Buffer): void {
