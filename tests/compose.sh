@@ -51,6 +51,12 @@ workers_of() { # how many of $ids each worker ran
   done | sort | uniq -c | sort -rn
 }
 
+# Operations of one's own, by the file that SERVICES names, and a setting of each process.
+SERVICES=$(mktemp --suffix=.json)
+chmod a+r "$SERVICES"
+echo '{"operations": {"again": {"service": "ifcconvert", "url": "http://ifcconvert:8000", "path": "/ifcconvert"}}}' >"$SERVICES"
+export SERVICES LOG_FORMAT=json MAX_UPLOAD_BYTES=7KiB
+
 say "build and start, three workers"
 began=$SECONDS
 compose up -d --build --scale worker=3 >/dev/null
@@ -82,6 +88,11 @@ done
 $ENGINE port "$(containers gateway)"
 [ "$(curl -s -o /dev/null -w '%{http_code}' "$url/jobs/x")" = 401 ] || die "no key is needed"
 
+say "settings of .env reach the processes"
+get "$url/openapi.json" | grep -q '"/again"' || die "the file of SERVICES did not reach the gateway"
+status=$(head -c 8192 /dev/zero | get -o /dev/null -w '%{http_code}' "$url/upload/ifc" -F 'file=@-;filename=x.ifc')
+[ "$status" = 413 ] || die "MAX_UPLOAD_BYTES did not reach the gateway: $status"
+
 say "60 jobs"
 began=$SECONDS
 submit_all 1 60
@@ -91,6 +102,8 @@ workers_of | tee /tmp/$project.workers
 [ "$(wc -l </tmp/$project.workers)" = 3 ] || die "not all three workers had jobs"
 rm -f /tmp/$project.workers
 $ENGINE exec "$(containers ifcconvert)" ls -l /output/converted/house-60.glb
+finished=$(compose logs --no-color worker | grep -c '"message":"job finished"' || true)
+[ "$finished" -ge 60 ] || die "the workers' logs name $finished finished jobs of 60"
 
 say "kill -9 of a worker with 30 jobs under way"
 began=$SECONDS

@@ -239,6 +239,12 @@ test("what must not know HTTP status, Redis, or the environment does not", () =>
   }
 });
 
+test("gateway, worker and all they share write lines by shared/log.ts only", () => {
+  for (const path of OURS.filter((path) => path !== "shared/log.ts" && !path.startsWith("up"))) {
+    expect([path, /\bconsole\.\w+|\bprocess\.std(?:out|err)\.write/.exec(code(path))?.[0]]).toEqual([path, undefined]);
+  }
+});
+
 // ---- clocks
 
 /** Where the machine's own clock is read, how often, and why nothing is decided by it. */
