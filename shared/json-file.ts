@@ -157,7 +157,11 @@ class Scan {
     for (this.at++; ; this.at++) {
       const c = this.text[this.at];
       if (c === undefined) this.fail("");
-      if (c === "\n" || c === "\r") this.fail("a quote is missing at the end of this text", begin);
+      if (c === "\n" || c === "\r")
+        this.fail(
+          "this text goes on over the end of the line; write \\n for a line break in it, or its quote is missing",
+          begin,
+        );
       if (c === "\\") this.at++;
       else if (c === '"') break;
     }

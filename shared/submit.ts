@@ -22,6 +22,9 @@ const cut = (error: unknown) => {
   throw new Fault("bad_request", "The connection was cut before the body was complete; send it again.");
 };
 
+/** A header that stands twice, as tools add one that their user has set, is joined by commas; here each has to be JSON. */
+const JSON_TYPE = /^\s*(application\/([\w.+-]+\+)?|text\/)json\s*(;|$)/i;
+
 /**
  * Reads a body with a limit that holds whatever Content-Length says. What is wrong already in the headers is thrown at once.
  * @param hint   what the problem says beside the limit
@@ -36,7 +39,7 @@ export function readBody(
 ): Promise<Uint8Array> {
   const { headers } = request;
   const type = headers.get("content-type") ?? "";
-  if (type !== "" && !/^\s*application\/([\w.+-]+\+)?json\s*(;|$)/i.test(type)) {
+  if (type !== "" && type !== "application/json" && !type.split(",").every((one) => JSON_TYPE.test(one))) {
     throw new Fault("not_json", `Send the body as application/json, not ${type.slice(0, 100)}.`);
   }
   const length = headers.get("content-length");

@@ -93,6 +93,18 @@ test("a number where a text is meant becomes that text, digits kept", async () =
   }
 });
 
+test("Content-Type that stands twice, or is text/json, is JSON; beside another type it is not", async () => {
+  const send = async (type: string) => (await g.post("/ifcconvert", CONVERT, { "content-type": type })).status;
+  for (const type of [
+    "application/json, application/json",
+    "application/json; charset=utf-8,application/json",
+    "text/json",
+  ])
+    expect([type, await send(type)]).toEqual([type, 202]);
+  for (const type of ["application/json, text/plain", "text/plain, application/json", ",", "text/jsonx"])
+    expect([type, await send(type)]).toEqual([type, 415]);
+});
+
 test("import with output_filename null: as if it were left out", async () => {
   const body = { ifc_filename: "a.ifc", csv_filename: "a.csv" };
   for (const given of [body, { ...body, output_filename: null }]) {

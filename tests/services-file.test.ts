@@ -129,7 +129,7 @@ test("a SERVICES file: broken JSON is told with line, column and cure", () => {
     ['{"operations" {}}', 'line 1, column 15: a colon is missing behind the key "operations"'],
     ['{"operations": {"a": {"slots": 4 "retries": 1}}}', 'line 1, column 34: a comma or } is missing before "\\""'],
     ['{"operations": {"a": {"slots": 04}}}', 'line 1, column 32: "04" is no value'],
-    ['{"operations": {"a": {"url": "http://a\n"}}}', "line 1, column 30: a quote is missing at the end of this text"],
+    ['{"operations": {"a": {"url": "http://a\n"}}}', "line 1, column 30: this text goes on over the end of the line"],
     ['{"operations": {"a": {"summary": "C:\\x"}}}', "line 1, column 34: this text holds a control character, or a"],
     [`${GOOD}\n}`, 'line 2, column 1: "}" stands behind the end'],
     ['{"operations": {"a": {"accepts": ["a", "b"}}}', 'line 1, column 43: a comma or ] is missing before "}"'],
@@ -168,6 +168,7 @@ test("a request's broken JSON is told with line, column and cure as well", () =>
     ["{'a': 1}", "line 1, column 2: texts stand in double quotes"],
     ['{"a": NaN}', 'line 1, column 7: "NaN" is no value'],
     ['{\n"a": [1, 2\n}', "line 3, column 1: a comma or ] is missing"],
+    ['{"a": "x\ny"}', "line 1, column 7: this text goes on over the end of the line; write \\n for a line break"],
   ] as const) {
     expect(() => parseJson(new TextEncoder().encode(text), 64)).toThrow(`The body is not JSON: ${words}`);
   }

@@ -93,4 +93,32 @@ export const JOB_MUTANTS: Mutant[] = [
     to: "  await box.done(service, effect);\n}\n\nasync function callBack",
     ...by("callbacks", "does not know"),
   },
+  {
+    name: "files: the runtime goes by If-Range with a date, and gives a part of another content",
+    file: "shared/runtime.ts",
+    from: "if (bun && !whole) {",
+    to: "if (bun) {",
+    ...by("download", "a resumed download of a file"),
+  },
+  {
+    name: "files: a copy that keeps times has the tag of what it replaced",
+    file: "shared/volumes.ts",
+    from: "[found.ino, found.size, found.mtimeNs, found.ctimeNs]",
+    to: "[found.ino, found.size, found.mtimeNs]",
+    ...by("download", "a resumed download of a file"),
+  },
+  {
+    name: "uploads: a name that is not UTF-8 is kept with replacements",
+    file: "shared/receive.ts",
+    from: 'if (text.includes("\\ufffd")) throw',
+    to: 'if (text === "\\ufffd") throw',
+    ...by("upload", "that is not UTF-8"),
+  },
+  {
+    name: "payloads: 1.0 becomes 1",
+    file: "shared/json.ts",
+    from: " || WRITTEN_LONG.test(text)",
+    to: "",
+    ...by("gateway-submit", "1.0 does not become 1"),
+  },
 ];
