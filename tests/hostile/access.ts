@@ -162,17 +162,6 @@ const dashboard: Case[] = [
       return `${status}, ${headers.get("content-disposition")}, ${headers.get("content-security-policy")?.split(";", 1)}`;
     },
   ],
-  [
-    "eleven wrong keys from one address, then a good one",
-    "429 rate_limited",
-    async (w) => {
-      const { dashboardUrl: origin } = w.stack;
-      const sign = (key: unknown) =>
-        board("POST", "/signin", { headers: { origin }, body: JSON.stringify({ key }) })(w);
-      for (let i = 0; i < 11; i++) await sign(i % 2 ? "wrong" : { a: 1 });
-      return sign(KEYS.admin);
-    },
-  ],
 ];
 
 const waiting = async (w: World) =>

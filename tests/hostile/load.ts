@@ -2,7 +2,7 @@
 import { readdirSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { until } from "../support/stack.ts";
-import { all, type Case, type Group, head, type World } from "./world.ts";
+import { all, type Case, type Group, head, KEYS, type World, WRONG } from "./world.ts";
 
 const waiting = async (w: World) =>
   JSON.parse((await w.whole("POST", "/work?delay=1h", { body: "{}" })).text).job_id as string;
@@ -193,6 +193,20 @@ const limits: Case[] = [
           headers: { "x-forwarded-for": `9.9.9.${i}` },
         });
       return heard;
+    },
+  ],
+  // at the end: this machine's address has to wait for a minute then
+  [
+    "the dashboard: eleven wrong keys from one address, then a good one, at sign-in and in a header",
+    "429 rate_limited",
+    async (w) => {
+      const { dashboardUrl: base } = w.stack;
+      const sign = (key: unknown) =>
+        w.ask("POST", "/signin", { key: null, base, headers: { origin: base }, body: JSON.stringify({ key }) });
+      for (let i = 0; i < 5; i++) await sign(i % 2 ? "wrong" : { a: 1 });
+      for (let i = 0; i < 6; i++) await w.ask("GET", "/state.json", { key: WRONG, base });
+      const heard = [await sign(KEYS.admin), await w.ask("GET", "/state.json", { key: KEYS.admin, base })];
+      return [...new Set(heard)].join(" / ");
     },
   ],
 ];
