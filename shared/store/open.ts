@@ -69,23 +69,23 @@ function openSentinel(target: RedisTarget, options: Options): Redis {
 }
 
 function openCluster(target: RedisTarget, options: Options, patient: boolean): Cluster {
-  const { lazyConnect, retryStrategy, enableOfflineQueue, enableAutoPipelining, ...rest } = options;
-  const { autoPipeliningIgnoredCommands = [], ...redisOptions } = rest;
+  // No pipelines: where one meets a slot that is moving, ioredis asks the other node for all of it, what has not moved included.
+  const { lazyConnect, retryStrategy, enableOfflineQueue, enableAutoPipelining, ...redisOptions } = options;
   const cluster = new Cluster(target.nodes, {
     redisOptions,
     // Names stay names: a certificate is for the name, and an address that is looked up once is old after a failover.
     dnsLookup: (name, done) => done(null, name),
     lazyConnect: true,
     enableOfflineQueue: patient,
-    enableAutoPipelining: enableAutoPipelining ?? false,
-    autoPipeliningIgnoredCommands,
     clusterRetryStrategy: (times) => Math.min(100 * times, 1_000),
     // A command that meets a moved slot or a failing over master is sent again within this bound.
     retryDelayOnFailover: 200,
     retryDelayOnClusterDown: 200,
+    retryDelayOnTryAgain: 200,
     maxRedirections: patient ? 64 : 6,
     slotsRefreshTimeout: 2_000,
   });
+  waitForMovedSlots(cluster);
   // ioredis asks a copy of each node's connection for the slots and keeps that one's errors to itself.
   cluster.on("+node", (node: Redis) => {
     const duplicate = node.duplicate.bind(node);
@@ -96,6 +96,24 @@ function openCluster(target: RedisTarget, options: Options, patient: boolean): C
     };
   });
   return cluster;
+}
+
+type HandleError = (error: Error & { command?: { name: string } }, ...more: unknown[]) => void;
+
+/**
+ * While a slot moves to another node, a node asks clients to send there what it has not itself. The name that our scripts are called
+ * with is no key, so it asks for each of them from the first moment on, and the other node has few of the keys yet or none: a settle
+ * would find no record, and a submit begin a second queue, which the move then refuses or overwrites. So scripts wait until their slot
+ * has moved, as for TRYAGAIN. Single commands on one key follow: they are right wherever the key is.
+ */
+function waitForMovedSlots(cluster: Cluster): void {
+  const inner = cluster as unknown as { handleError: HandleError };
+  const handle = inner.handleError.bind(cluster);
+  inner.handleError = (error, ...more) => {
+    const single = error.command !== undefined && !/^eval/i.test(error.command.name);
+    const isAsked = error.message.startsWith("ASK ") && !single;
+    handle(isAsked ? new Error("TRYAGAIN its keys are moving to another node of the Cluster") : error, ...more);
+  };
 }
 
 // Where the user of REDIS_URL may not call INFO, ioredis takes Redis for loaded, as it should, and says so on each connect.

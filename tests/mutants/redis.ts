@@ -65,4 +65,11 @@ export const REDIS_MUTANTS: Mutant[] = [
     to: "'lh:'",
     ...by("namespace", "no channel outside"),
   },
+  {
+    name: "redis: scripts follow to a node that their slot is still moving to",
+    file: "shared/store/open.ts",
+    from: 'error.message.startsWith("ASK ") && !single',
+    to: "false",
+    ...by("redis-reshard", "split over two nodes"),
+  },
 ];
