@@ -222,7 +222,6 @@ async function main(): Promise<void> {
   keepFit(redis, config.allowVolatile, {
     async fit(found) {
       warnings = found;
-      for (const warning of warnings) log.warn("Redis is not as it should be", { reason: warning });
       await register(redis, config.registry.deployed());
     },
     unfit: (error) => die(logged, `Redis cannot be used: ${error.message}`),

@@ -82,8 +82,7 @@ const presence = new Presence(redis, worker);
 const inspector = new Inspector(redis);
 const fit = Promise.withResolvers<void>();
 keepFit(redis, config!.allowVolatile, {
-  async fit(warnings) {
-    for (const warning of warnings) log.warn("Redis is not as it should be", { reason: warning });
+  async fit() {
     await register(redis, services);
     await inspector.time.ask(redis);
     fit.resolve();

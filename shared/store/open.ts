@@ -116,13 +116,14 @@ function waitForMovedSlots(cluster: Cluster): void {
   };
 }
 
-// Where the user of REDIS_URL may not call INFO, ioredis takes Redis for loaded, as it should, and says so on each connect.
+// Where the user of REDIS_URL may not call INFO, ioredis takes Redis for loaded, as it should, and says so on each connect. Where INFO was
+// renamed it would reconnect for ever.
 const { info } = Redis.prototype;
 Redis.prototype.info = function (this: Redis, ...args: unknown[]) {
   const done = args.at(-1);
   const ask = info as (...list: unknown[]) => Promise<string>;
   if (typeof done !== "function") return ask.apply(this, args);
   const quiet = (error: Error | null, text?: string) =>
-    error?.message.includes("NOPERM") ? done(null, {}) : done(error, text);
+    /NOPERM|unknown command/.test(error?.message ?? "") ? done(null, {}) : done(error, text);
   return ask.call(this, ...args.slice(0, -1), quiet);
 } as typeof info;

@@ -72,4 +72,18 @@ export const REDIS_MUTANTS: Mutant[] = [
     to: "false",
     ...by("redis-reshard", "split over two nodes"),
   },
+  {
+    name: "redis: settings and services are looked at on connect only",
+    file: "shared/store/fit.ts",
+    from: "        pauseMs = lookMs;\n",
+    to: "        return;\n",
+    ...by("redis-looks", "FLUSHALL"),
+  },
+  {
+    name: "redis: commands that were renamed are not looked for",
+    file: "shared/store/fit.ts",
+    from: "    if (!said) throw error;\n",
+    to: "    if (error) throw error;\n",
+    ...by("redis-looks", "EVALSHA"),
+  },
 ];
