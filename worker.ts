@@ -28,7 +28,7 @@ import { keepFit, VolatileRedis } from "./shared/store/fit.ts";
 import { Inspector, MOST_RUNS, type WorkerInfo } from "./shared/store/inspect.ts";
 import { Maintainer } from "./shared/store/maintain.ts";
 import { type Announced, Presence, register } from "./shared/store/presence.ts";
-import { connect, info } from "./shared/store/redis.ts";
+import { connect, info, probe } from "./shared/store/redis.ts";
 import { Viewer } from "./shared/store/view.ts";
 import { durationText } from "./shared/units.ts";
 import { VERSION } from "./shared/version.ts";
@@ -230,6 +230,7 @@ for (const clock of everywhere)
   every(clock.everyMs(config!), () => clock.step({ redis, snapshots, history, config, log }), clock.name);
 every(60_000, () => maintainer.forget(10 * config.leaseMs), "forget");
 
+probe(events);
 events.subscribe(GLOBAL.cancels, GLOBAL.ordered).catch(() => {});
 events.on("message", (channel, text: string) => {
   if (channel === GLOBAL.cancels) for (const { lane } of lanes) lane.cancel(text as JobId);

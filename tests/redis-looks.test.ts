@@ -120,3 +120,22 @@ async function retried(s: Stack): Promise<string> {
   });
   return id as string;
 }
+
+test("a script of somebody else that keeps Redis busy for longer than the lease: answers say BUSY, a call is made once", async () => {
+  stack = await startStack({ workers: 2 });
+  const { client } = stack.redis;
+  await client.config("SET", "busy-reply-threshold", "300");
+  const long = await stack.submit({ sleep: 9_000 });
+  await until(async () => (await stack!.get(`/jobs/${long}/status`)).status === "started");
+  const other = client.duplicate();
+  const loop = "local t = redis.call('TIME')[1] + 6 while tonumber(redis.call('TIME')[1]) < t do end";
+  const over = other.eval(loop, 0).catch(() => {});
+  await Bun.sleep(1_000);
+  const refused = await stack.post("/work", {});
+  expect(refused.status).toBe(503);
+  expect(await refused.json()).toMatchObject({ code: "redis_unreachable", detail: expect.stringContaining("(BUSY)") });
+  await over;
+  other.disconnect();
+  expect((await stack.ended(long, 30_000)).status).toBe("finished");
+  expect(stack.service.byJob(long)).toHaveLength(1);
+}, 60_000);

@@ -2,6 +2,7 @@
  * Connections to Redis, and what its errors mean to a client.
  * Plain, Sentinel and Cluster run the same scripts: all keys of a service share one slot.
  */
+import { setInterval } from "node:timers";
 import { Cluster, Redis } from "ioredis";
 import { Fault } from "../faults.ts";
 import { parseRedisUrl } from "../redis-url.ts";
@@ -145,6 +146,10 @@ export function asFault(error: unknown, members: Record<string, unknown> = {}): 
       extra,
     );
   }
+  if (/^BUSY /.test(text)) {
+    const why = "Redis is busy with one script and serves nothing else (BUSY); try again in a moment.";
+    return new Fault("redis_unreachable", why, extra);
+  }
   return new Fault("redis_unreachable", "Redis does not answer; try again in a moment.", extra);
 }
 
@@ -178,6 +183,21 @@ export function together<T>(redis: Connection, work: () => T): T {
   } finally {
     stream?.uncork();
   }
+}
+
+/** ms between two questions to a connection that only listens. */
+const PROBE_MS = 10_000;
+
+/**
+ * Asks a connection that only listens for a sign of life: a silent one looks like one without news. Where a balancer or a firewall has
+ * forgotten it, its socket time-out ends it, and it subscribes anew. A Cluster has a subscriber of its own, which cannot be asked.
+ */
+export function probe(redis: Connection, everyMs = PROBE_MS): void {
+  if (redis instanceof Cluster) return;
+  const ask = () => {
+    if (redis.status === "ready") redis.ping().catch(() => {});
+  };
+  setInterval(ask, everyMs).unref();
 }
 
 /** Waits until the connection is ready. @throws Fault redis_unreachable after `ms` */

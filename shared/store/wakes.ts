@@ -6,6 +6,7 @@ import { setTimeout } from "node:timers";
 import { type JobId, type State, serviceOf } from "../jobs.ts";
 import { GLOBAL, root } from "../keys.ts";
 import { type Connection, script } from "../script.ts";
+import { probe } from "./redis.ts";
 
 const watchScript = script<{ id: "text" }, [] | [state: State, rev: number]>("watch", { id: "text" });
 
@@ -84,6 +85,7 @@ export class Wakes {
 
   private subscribe(): Promise<void> {
     const connection = this.open();
+    probe(connection);
     connection.on("message", (_channel: string, topic: string) => {
       for (const bell of this.bells.get(topic) ?? []) bell.ring();
     });

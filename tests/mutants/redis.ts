@@ -86,4 +86,11 @@ export const REDIS_MUTANTS: Mutant[] = [
     to: "    if (error) throw error;\n",
     ...by("redis-looks", "EVALSHA"),
   },
+  {
+    name: "redis: a connection that only listens is never asked for a sign of life",
+    file: "shared/store/redis.ts",
+    from: '    if (redis.status === "ready") redis.ping().catch(() => {});\n',
+    to: "",
+    ...by("redis-subscriptions", "half open"),
+  },
 ];
