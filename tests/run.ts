@@ -170,6 +170,8 @@ async function main(): Promise<Count[]> {
   const dirs = [".", "services"].filter((dir) => existsSync(join(ROOT, dir, "package.json")));
   for (const dir of dirs) await packages(join(ROOT, dir), { production: false }, say);
   await program("redis", "because the tests run against a real Redis.", say);
+  // Tests of clocks say so themselves where it is missing.
+  await program("faketime", "because some tests set the clock of a process.", say).catch((error) => say(error.message));
   await program("nginx", "because the tests put a real proxy before the gateway.", say);
   const env = {
     CHROMIUM: await program("chromium", "because the tests of the dashboard run in a real browser.", say),

@@ -82,6 +82,13 @@ const WANTED = {
       ...{ brew: "--cask chromium", zypper: "chromium" },
     },
   },
+  faketime: {
+    programs: ["faketime"],
+    names: {
+      ...{ "apt-get": "faketime", dnf: "libfaketime", apk: "libfaketime", pacman: "libfaketime" },
+      ...{ brew: "libfaketime", zypper: "libfaketime" },
+    },
+  },
   nginx: {
     programs: ["nginx"],
     names: {
