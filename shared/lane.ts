@@ -236,7 +236,7 @@ export class Lane {
         const options = (job.options ? JSON.parse(job.options) : {}) as JobOptions;
         const barred = options.retries === 0 ? await this.barred(run) : undefined;
         const outcome: Outcome = barred ?? (await call(callOf(run, op, options, this.settings, this.log)));
-        if (!barred && outcome.kind !== "refused" && outcome.kind !== "aborted") this.parking.reached();
+        if (!barred) this.parking.heard(outcome, run, op);
         const made =
           outcome.kind === "refused"
             ? this.refused(run, op, outcome.error)

@@ -2,17 +2,22 @@
  * The circuit breaker of a lane: a service that refuses connections is left alone, probed with backoff, and taken up
  * again by itself. Jobs wait meanwhile and spend no attempt; what has waited for longer than PARK_LIMIT fails.
  *
+ * A proxy before the service takes connections though the service is away, and answers 502 or 503: the lane parks when it hears nothing else
+ * from several jobs. The one that tries spends an attempt as ever, so that a job which breaks the service itself ends.
+ *
  *   in use ──refused──▶ parked, probing ──it connects──▶ parked, one job tries ──it got through──▶ in use
  *                          ▲      └─PARK_LIMIT─▶ jobs that are due to fail ─┐          │
  *                          └──────────────────────refused──────────────────┴──────────┘
  *
  * Only a call ends it, since only a call shows that calls get through. The time away counts from the first refusal until then.
  */
-import { backoffMs } from "./call.ts";
-import type { ServiceName } from "./jobs.ts";
+import { headline, short } from "./answer.ts";
+import { backoffMs, type Outcome } from "./call.ts";
+import type { JobId, ServiceName } from "./jobs.ts";
 import type { Log } from "./log.ts";
 import type { Connection } from "./script.ts";
 import type { Operation } from "./services.ts";
+import { type Run, redisNow } from "./settle.ts";
 import type { Taken } from "./store/consume.ts";
 import { endPark, notePark } from "./store/presence.ts";
 import { reach } from "./transport.ts";
@@ -24,6 +29,18 @@ export type ParkingSettings = { parkLimitMs: number; connectTimeoutMs: number };
 /** ms that a job may take to come to a lane that could try one: an empty or paused queue gives none. */
 const TRIAL_MS = 5_000;
 
+/** So many answers in a row, of so many jobs, say that what stands before the service does not reach it. */
+const AWAY_ANSWERS = 5;
+const AWAY_JOBS = 3;
+/** of a reason that is shown */
+const MAX_REASON_CHARS = 300;
+
+/** Whether an answer is one that proxies give when they do not reach the service, and that the service itself gives when it takes nothing. */
+const isAway = (outcome: Outcome): outcome is Extract<Outcome, { kind: "retry" }> =>
+  outcome.kind === "retry" &&
+  !outcome.asked &&
+  (outcome.error.http_status === 502 || outcome.error.http_status === 503);
+
 export class Parking {
   /** undefined = the service is in use */
   parked: Parked | undefined;
@@ -33,6 +50,9 @@ export class Parking {
   private trying = 0;
   /** the service has answered since the lane began, or was last parked */
   private proven = false;
+  /** answers that say that it is away, since the last other one, and their jobs */
+  private away = 0;
+  private readonly awayJobs = new Set<JobId>();
   private stopped = false;
 
   /** @param resume  called when jobs may be taken again */
@@ -49,8 +69,27 @@ export class Parking {
     return this.parked ? this.trials : Number.POSITIVE_INFINITY;
   }
 
-  /** The service refuses connections: take nothing, probe with backoff. @param now  by Redis */
-  park(reason: string, op: Operation, now: number): void {
+  /** A call has ended: parks or resumes by what it says of the service. One that was refused is told to park(). */
+  heard(outcome: Outcome, run: Run, op: Operation): void {
+    if (outcome.kind === "refused" || outcome.kind === "aborted") return;
+    if (!isAway(outcome)) {
+      this.away = 0;
+      this.awayJobs.clear();
+      this.reached();
+      return;
+    }
+    this.away++;
+    if (this.awayJobs.size < AWAY_JOBS) this.awayJobs.add(run.job.id);
+    if (!this.parked && (this.away < AWAY_ANSWERS || this.awayJobs.size < AWAY_JOBS)) return;
+    const reason = short(headline(outcome.error.message), MAX_REASON_CHARS);
+    this.park(reason, op, redisNow(run), `nothing but ${outcome.error.http_status} of ${AWAY_JOBS} jobs or more`);
+  }
+
+  /**
+   * The service refuses connections: take nothing, probe with backoff.
+   * @param now  by Redis @param why  for the log
+   */
+  park(reason: string, op: Operation, now: number, why = "the service refuses connections"): void {
     this.trials = 0;
     if (this.stopped) return;
     if (this.parked) {
@@ -59,7 +98,7 @@ export class Parking {
     }
     this.parked = { since: now, reason, probes: 0 };
     this.proven = false;
-    this.log.warn("lane parked: the service refuses connections", { reason });
+    this.log.warn(`lane parked: ${why}`, { reason });
     void notePark(this.redis, this.service).catch(() => {});
     void this.probe(op, this.parked);
   }

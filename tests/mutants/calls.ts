@@ -211,4 +211,11 @@ export const CALL_MUTANTS: Mutant[] = [
     to: "outcome.asked || true)",
     ...by("call-unsure", "an answer lost between"),
   },
+  {
+    name: "call: a proxy's 502 for a service that is away parks no lane",
+    file: "shared/parking.ts",
+    from: "(outcome.error.http_status === 502 ||",
+    to: "(outcome.error.http_status === 1 ||",
+    ...by("parking", "a proxy that answers 502"),
+  },
 ];
