@@ -11,7 +11,7 @@ import type { JobId, JobOptions, WorkerId } from "./jobs.ts";
 import type { Log } from "./log.ts";
 import { discardResult, keepResult, whyNotWritten } from "./result-file.ts";
 import type { Operation } from "./services.ts";
-import type { Settle, Taken } from "./store/consume.ts";
+import { POISON, type Settle, type Taken } from "./store/consume.ts";
 import { durationText } from "./units.ts";
 
 export type SettleSettings = {
@@ -97,6 +97,12 @@ export class Settles {
       case "reset": {
         const { error } = outcome;
         if (!callsOnce(op, options)) {
+          const { redeliveries } = run.job;
+          // turn.lua fails it now. A job that ends its service breaks off the calls beside it too, so this one may be a victim.
+          if (redeliveries >= POISON) {
+            const message = `${error.message}, as in ${redeliveries} calls before; if other jobs' calls broke off then, too, one of them may be what ends ${op.service}: requeue this job when they are done`;
+            return this.redelivered(run, { ...error, message }, 0);
+          }
           return this.redelivered(run, error, backoffMs(run.job.redeliveries + 1, op.backoffMs));
         }
         // The service may have run it.

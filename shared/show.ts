@@ -1,7 +1,7 @@
 /** How a job is shown: the old status, and the full record. */
 import type { JobError } from "./faults.ts";
 import { isTerminal, type JobRecord, type State, serviceOf } from "./jobs.ts";
-import { etaS, type Snapshot } from "./snapshot.ts";
+import { etaS, type Snapshot, type Standing } from "./snapshot.ts";
 import type { Counts, Status } from "./store/inspect.ts";
 
 /** Where estimates come from; `now` is by Redis, as the times of jobs are. A worker that shows an ended job has none. */
@@ -15,14 +15,20 @@ export type Forecast = { position: number | null; eta_s: number | null };
 type Judged = Pick<Status, "id" | "state" | "sequence" | "operation" | "started"> & { ahead?: number | undefined };
 
 /**
- * Where a job stands and when it is likely to be done. Nobody knows the latter while the service cannot be reached:
- * no worker takes anything until it answers.
+ * Where a job stands and when it is likely to be done. Nobody knows the latter while nothing takes it: its service is paused or
+ * cannot be reached, or no worker serves it or knows its operation.
  */
 export function forecast(gateway: Estimates, job: Judged): Forecast {
   const told = estimate(gateway, job);
+  if (job.state !== "queued" || told.eta_s === null) return told;
   const service = serviceOf(job.id);
-  const state = told.eta_s === null ? undefined : gateway.snapshots.peek()?.services.find((s) => s.service === service);
-  return job.state === "queued" && state?.standing.word === "parked" ? { ...told, eta_s: null } : told;
+  const standing = gateway.snapshots.peek()?.services.find((s) => s.service === service)?.standing;
+  return standing && isStill(standing, job.operation) ? { ...told, eta_s: null } : told;
+}
+
+function isStill({ word, operations }: Standing, operation: string): boolean {
+  if (word === "blocked") return operations?.includes(operation) ?? true;
+  return word === "parked" || word === "paused";
 }
 
 /** The same from measured durations and the jobs ahead alone, in the shared snapshot: when to ask again. */

@@ -1,6 +1,7 @@
 /** `position` of a queued job: what is taken before it, its priority included. */
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
-import type { JobId, ServiceName } from "../shared/jobs.ts";
+import type { JobId, ServiceName, WorkerId } from "../shared/jobs.ts";
+import { Presence } from "../shared/store/presence.ts";
 import { startGatewayApp, type TestGateway } from "./support/gateway.ts";
 import { startRedis, type TestRedis } from "./support/redis.ts";
 
@@ -63,4 +64,36 @@ test("position of a default job that came after the figures were read counts tho
   const later = [await submit(), await submit()];
   const status = await g.json(`/jobs/${later[1]}/status`);
   expect([ids.length, status.position]).toEqual([2, 4]);
+});
+
+test("eta_s of a queued job is null while it is paused, without a worker, or of an operation that no worker has", async () => {
+  const id = await submit();
+  const other = (await g.submit("/jobs", {
+    operation: "ifc2json",
+    payload: { filename: "b.ifc", output_filename: "b.json" },
+    priority: 1,
+  })) as JobId;
+  const eta = async (of: JobId = id) => {
+    await g.gateway.snapshots.get(0);
+    const [status, record] = [await g.json(`/jobs/${of}/status`), await g.json(`/jobs/${of}`)];
+    expect(record.eta_s).toBe(status.eta_s);
+    expect(status.position).toBeGreaterThan(0);
+    return status.eta_s;
+  };
+  const presence = new Presence(g.redis, "w" as WorkerId);
+  const serve = (...operations: string[]) =>
+    presence.announce({
+      ...{ id: "w", host: "h", pid: 1, version: "0", runtime: "bun", state: "running", rssBytes: 0 },
+      lanes: { [SERVICE]: { slots: 1, busy: 0, operations } },
+    });
+  expect(await eta()).toBeNull(); // no worker
+  await serve("ifc2json");
+  expect([await eta(), await eta(other)]).toEqual([expect.any(Number), expect.any(Number)]);
+  expect((await g.post(`/queues/${SERVICE}/pause`)).status).toBe(200);
+  expect([await eta(), await eta(other)]).toEqual([null, null]);
+  expect((await g.post(`/queues/${SERVICE}/resume`)).status).toBe(200);
+  expect(await eta()).toEqual(expect.any(Number));
+  await serve("another");
+  await g.worker("w").turn(SERVICE, [], { slots: 5, concurrency: 0, limits: "another=1000" }); // sets both aside
+  expect([await eta(), await eta(other)]).toEqual([null, null]);
 });

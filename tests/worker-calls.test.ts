@@ -146,3 +146,16 @@ test("an answer for another job is never stored: a redelivery, no attempt; an op
   expect((await stack.get(`/jobs/${once}`)).error.code).toBe("wrong_job");
   expect(stack.workers[0]?.output()).toContain(`answered job ${id}, but its X-Job-Id is twice_of_somebody_else`);
 }, 60_000);
+
+test("a job that is cut off in four calls fails with an error that says a job beside it may be the cause", async () => {
+  const raw = await rawServer((socket) => socket.resetAndDestroy());
+  after.push(() => raw.close());
+  await start({ operations: { heavy: { url: raw.url, backoff: "20ms" } } });
+  const id = await stack.submit({}, "/heavy");
+  expect(await stack.ended(id, 30_000)).toMatchObject({ status: "failed", redeliveries: 4 });
+  const { error, attempts } = await stack.get(`/jobs/${id}`);
+  expect(error.message).toMatch(
+    /closed the connection .*, as in 3 calls before; if other jobs' calls broke off then, too, one of them may be what ends heavy: requeue/,
+  );
+  expect(attempts).toHaveLength(4);
+}, 60_000);
