@@ -292,6 +292,18 @@ describe("in Redis", () => {
     expect(now - (oldest as number)).toBeLessThan(200);
   });
 
+  test("the oldest wait is that of a job of low priority behind ever new urgent ones", async () => {
+    const worker = store.worker("w1");
+    await store.submit({ priority: 9 });
+    const low = await store.submit({ priority: 1 });
+    await worker.take(1);
+    for (let i = 0; i < 3; i++) {
+      await Bun.sleep(10);
+      for (const priority of [9, 7, 2]) await store.submit({ priority });
+    }
+    expect((await store.counts()).oldest).toBe((await store.inspector.record(low))?.created as number);
+  });
+
   test("names of rules are those under which their states lie", () => {
     expect(nameOf(rule("memory", {}))).toBe("memory");
     expect(nameOf(rule("parked", {}))).toBe("parked s");

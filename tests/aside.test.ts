@@ -211,9 +211,13 @@ test("maxQueued counts what stands aside, for submits and for batches", async ()
   expect(await s.producerOf({ maxQueued: 2 }).send(SERVICE, [job()])).toEqual(["full"]);
 });
 
-test("the oldest wait is that of a job that stands aside", async () => {
-  await submit("b");
-  await narrow.takeIds(1, A);
+test("the oldest wait is that of a job that stands aside, also below newer ones of a higher priority", async () => {
+  const ids = await submit("b");
+  await Bun.sleep(5);
+  await submit("b9", "b9");
+  await narrow.takeIds(5, A);
+  expect((await s.counts()).oldest).toBe((await s.inspector.record(ids[0] as JobId))?.created as number);
+  expect((await s.counts()).aside.get("b")).toMatchObject({ jobs: 3, since: (await s.counts()).oldest });
   const before = (await s.counts()).oldest;
   await Bun.sleep(5);
   await submit("a");

@@ -32,14 +32,25 @@ local function since(id)
   if joined and (oldest == 0 or joined < oldest) then oldest = joined end
   return joined
 end
-for _, id in ipairs({ call('LINDEX', K.ready, -1) or false, call('LINDEX', K.shelf, -1) or false,
-  call('ZRANGE', K.backlog, 0, 0)[1] or false }) do
-  since(id)
+for _, list in ipairs({ K.ready, K.shelf }) do since(call('LINDEX', list, -1) or nil) end
+-- When the first of those joined that are scored by priority and sequence: the oldest of each priority is asked, for an old one may
+-- wait behind ever new ones of a higher.
+local span = 8796093022208 -- see push.lua
+local function first_of(key)
+  local first, from = nil, '-inf'
+  while true do
+    local id, score = unpack(call('ZRANGEBYSCORE', key, from, '+inf', 'WITHSCORES', 'LIMIT', 0, 1))
+    if not id then return first or 0 end
+    local joined = since(id)
+    if joined and (not first or joined < first) then first = joined end
+    from = text((math.floor(score / span) + 1) * span)
+  end
 end
+first_of(K.backlog)
 local aside, standing = {}, 0
 for _, op in ipairs(call('SMEMBERS', K.asides)) do
   local n = #aside
-  aside[n + 1], aside[n + 2], aside[n + 3] = op, call('ZCARD', K.aside .. op), since(call('ZRANGE', K.aside .. op, 0, 0)[1]) or 0
+  aside[n + 1], aside[n + 2], aside[n + 3] = op, call('ZCARD', K.aside .. op), first_of(K.aside .. op)
   standing = standing + aside[n + 2]
 end
 local queued = call('LLEN', K.ready) + call('LLEN', K.shelf) + call('ZCARD', K.backlog) + standing + taken
