@@ -38,6 +38,8 @@ interface Running {
 /** Crashes in a row that end everything, and the run after which a crash counts as the first again. */
 const CRASH_LIMIT = 5;
 const RAN_WELL_MS = 60_000;
+/** ms that the guard, which has nothing to do after an orderly end, may take to end itself. */
+const GUARD_END_MS = 2_000;
 const backoffMs = (crashes: number) => Math.min(500 * 2 ** (crashes - 1), 10_000);
 
 /**
@@ -171,6 +173,7 @@ export class Children {
     this.#stopping = true;
     for (const running of this.#running.toReversed()) await this.#end(running);
     this.#tellGuard(true);
+    await Promise.race([this.#guard.exited, Bun.sleep(GUARD_END_MS)]); // it is one of those that must not be left
   }
 
   /** Makes a stop that is under way, or comes, take seconds: a second SIGTERM tells the worker not to drain. */
