@@ -11,6 +11,7 @@ import { existsSync, mkdirSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { join } from "node:path";
 import { bunStart } from "./shared/runtime.ts";
+import { ECHO_MS, ignoresHangup } from "./shared/signals.ts";
 import { Children, type Program } from "./up/children.ts";
 import { endCommands, output, packages, Trouble } from "./up/install.ts";
 import { type Lock, lock } from "./up/lock.ts";
@@ -149,7 +150,7 @@ async function main(): Promise<number> {
   let lastMs = -Infinity;
   const onSignal = (signal: NodeJS.Signals) => {
     // One Ctrl-C arrives up to three times: from the terminal, from npx and from `bun run`, which both pass it on.
-    const isEcho = performance.now() - lastMs < 400;
+    const isEcho = performance.now() - lastMs < ECHO_MS;
     lastMs = performance.now();
     if (isEcho) return;
     stops++;
@@ -166,7 +167,8 @@ async function main(): Promise<number> {
       stopped.resolve(130);
     }
   };
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, onSignal);
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, onSignal);
+  if (!ignoresHangup()) process.on("SIGHUP", onSignal); // nohup, and the terminal was closed
   onOrphaned(() => !stops && onSignal("SIGTERM"));
   // Whoever reads the output has gone (`up | head`): nobody would see what happens from here on.
   process.stdout.on("error", () => !stops && onSignal("SIGHUP"));

@@ -74,6 +74,20 @@ if (calls > callCap)
 
 useNamespace(config!.namespace);
 let isServing = false;
+// Before anything is waited for: as the first process of a container it would ignore a signal that it does not ask for.
+onStop((signals) => {
+  if (!isServing) {
+    log.info("stopped while starting");
+    process.exit(0);
+  } else if (signals === 1) void shutdown();
+  else if (signals === 2) {
+    log.info("second signal: calls are handed back at once");
+    handBack();
+  } else {
+    log.warn("stopped at once by a third signal; other workers take the jobs back when the lease is over");
+    process.exit(1);
+  }
+});
 const redis = connect(config!.redisUrl, "work", `longhaul-worker-${worker}`);
 tellAway(redis, config!.redisUrl, log);
 const events = connect(config!.redisUrl, "work", `longhaul-events-${worker}`);
@@ -279,16 +293,6 @@ async function shutdown(): Promise<void> {
   await endLog();
   process.exit(); // with exitCode
 }
-onStop((signals) => {
-  if (signals === 1) void shutdown();
-  else if (signals === 2) {
-    log.info("second signal: calls are handed back at once");
-    handBack();
-  } else {
-    log.warn("stopped at once by a third signal; other workers take the jobs back when the lease is over");
-    process.exit(1);
-  }
-});
 isServing = true;
 log.info(`worker ready under ${RUNTIME}`, {
   slots: services.map((name) => `${name}×${slotsOf(name)}`).join(","),

@@ -6,6 +6,7 @@
  *   quiet          nobody has been answered for a moment: who keeps a connection busy has been told to close it
  *   stop           the ports are closed; long polls and streams end with what there is; requests in hand are answered
  */
+import { after } from "./call.ts";
 import type { Server } from "./runtime.ts";
 
 /** ms without an answer after which connections count as told; and how long that is waited for at most. */
@@ -41,7 +42,7 @@ export class Leave {
    */
   async begin(servers: Server[], delayMs: number, ending: AbortController): Promise<void> {
     this.begun.abort();
-    await sleep(delayMs);
+    await new Promise<void>((over) => after(delayMs, over)); // a timer of its own ends at 24.8 days
     const end = performance.now() + MAX_QUIET_MS;
     this.answeredAt = Math.max(this.answeredAt, performance.now() - QUIET_MS / 2);
     for (let now = performance.now(); now < end && now - this.answeredAt < QUIET_MS; now = performance.now()) {

@@ -101,6 +101,20 @@ const FLUSH_MS = 20;
 /** Characters that wait for a reader that does not read. What comes beyond is left out, and counted. */
 const MAX_WAITING = 8 * 1024 * 1024;
 
+/** ms after which a write that is under way is one that nobody reads. */
+const STALLED_MS = 500;
+
+/** What a write ends with: how many bytes it took, or why not. */
+type Written = (error: NodeJS.ErrnoException | null, bytes?: number) => void;
+
+declare const Deno: { stdout: { write(bytes: Uint8Array): Promise<number> } } | undefined;
+
+/** Deno's node:fs waits for a pipe on the main thread: one that nobody reads would stop everything. Its own stdout does not. */
+function writeOut(fd: number, bytes: Uint8Array, done: Written): void {
+  if (fd !== 1 || typeof Deno === "undefined") write(fd, bytes, 0, bytes.length, null, done);
+  else Deno.stdout.write(bytes).then((written) => done(null, written), done);
+}
+
 /** Writes lines to a file descriptor without waiting for its reader: a stalled one must not stop the jobs. */
 class Output {
   private lines: string[] = [];
@@ -108,6 +122,7 @@ class Output {
   private dropped = 0;
   private timer: ReturnType<typeof setTimeout> | undefined;
   private inHand: Uint8Array | undefined;
+  private sentAt = 0;
   private closed = false;
 
   constructor(
@@ -153,8 +168,9 @@ class Output {
 
   private send(bytes: Uint8Array): void {
     this.inHand = bytes;
-    write(this.fd, bytes, 0, bytes.length, null, (error, written) => {
-      const again = (error as NodeJS.ErrnoException | null)?.code === "EAGAIN";
+    this.sentAt = performance.now();
+    writeOut(this.fd, bytes, (error, written) => {
+      const again = error?.code === "EAGAIN";
       if (error && !again) this.closed = true; // nobody is there any more: EPIPE
       const rest = again ? bytes : bytes.subarray(written ?? bytes.length);
       this.inHand = rest;
@@ -177,6 +193,7 @@ class Output {
   /** Everything that waits, now, for a process that ends. */
   private atExit(): void {
     // Without endLog the end of a write under way is not heard of. A pipe that is read takes it within microseconds.
+    if (this.inHand && performance.now() - this.sentAt > STALLED_MS) return; // a further write would wait for ever
     if (this.inHand) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, FLUSH_MS);
     const bytes = this.take();
     for (let at = 0, tries = 0; !this.closed && at < bytes.length && tries < 50; ) {

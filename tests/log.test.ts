@@ -4,6 +4,7 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathOf } from "../shared/access.ts";
 import { type Level, type Log, lineOf, withoutSecrets } from "../shared/log.ts";
+import { DENO } from "./support/deno.ts";
 import { laneStage, type Stage } from "./support/lane.ts";
 import { type Process, type Stack, startProcess, startStack, until } from "./support/stack.ts";
 import { job } from "./support/store.ts";
@@ -218,6 +219,7 @@ test("a configuration that cannot be used is one line of JSON with LOG_FORMAT=js
 // ---- what it costs
 
 const OUTPUT = `
+import process from "node:process";
 import { endLog, log, startLog } from ${JSON.stringify(join(import.meta.dir, "../shared/log.ts"))};
 startLog({ format: "json", level: "info", access: false });
 const began = performance.now();
@@ -230,22 +232,50 @@ await END;
 process.exit(0);
 `;
 
-test("a reader of the log that stalls holds up no work, and lines left out are counted", async () => {
-  const file = join(stack.dir, "worked-on");
-  // the reader begins when the work is done, which it never would be if a write waited for the reader
-  const shell = '"$0" -e "$1" 2>"$2" | { while [ ! -s "$2" ]; do sleep 0.05; done; cat; }';
-  const child = Bun.spawn(["/bin/sh", "-c", shell, process.execPath, OUTPUT.replace("END", "endLog()"), file], {
+const RUNTIMES: [string, string[]][] = [
+  ["Bun", [process.execPath, "-e"]],
+  ...(DENO ? [["Deno", [DENO, "eval", "--quiet"]] as [string, string[]]] : []),
+];
+/** Runs a script whose log goes into a pipe with `reader` at its other end; "$out" is a file with what it says besides. */
+const piped = (out: string, command: string[], script: string, reader: string) =>
+  Bun.spawn(["/bin/sh", "-c", `out=$1; shift; "$@" 2>"$out" | ${reader}`, "sh", out, ...command, script], {
+    cwd: join(import.meta.dir, ".."),
     stdout: "pipe",
   });
-  const text = await new Response(child.stdout).text();
-  expect(readFileSync(file, "utf8")).toBe("worked on");
-  const lines = text
-    .split("\n")
-    .filter(Boolean)
-    .map((line) => JSON.parse(line));
-  const left = lines.find(({ message }) => message.startsWith("log lines left out"));
-  expect(left.lines).toBe(200_000 - (lines.length - 1));
-}, 60_000);
+
+test.each(RUNTIMES)(
+  "%s: a stalled reader of the log holds up no work; lines left out are counted",
+  async (name, command) => {
+    const out = join(stack.dir, `worked-on-${name}`);
+    // the reader begins when the work is done, which it never would be if a write waited for the reader
+    const reader = '{ while [ ! -s "$out" ]; do sleep 0.05; done; cat; }';
+    const child = piped(out, command, OUTPUT.replace("END", "endLog()"), reader);
+    const text = await new Response(child.stdout).text();
+    expect(readFileSync(out, "utf8")).toBe("worked on");
+    const lines = text
+      .split("\n")
+      .filter(Boolean)
+      .map((line) => JSON.parse(line));
+    const left = lines.find(({ message }) => message.startsWith("log lines left out"));
+    expect(left.lines).toBe(200_000 - (lines.length - 1));
+  },
+  60_000,
+);
+
+test.each(RUNTIMES)(
+  "%s: a process ends though nobody reads its log",
+  async (name, command) => {
+    const out = join(stack.dir, `unread-${name}`);
+    const script = OUTPUT.replace("round < 200", "round < 20").replace("END", "endLog()");
+    // it reads once the process has ended, which it notices by the file that is written then
+    const ended = `{ while [ ! -e "$out.ended" ]; do sleep 0.05; done; }`;
+    const both = ["/bin/sh", "-c", '"$@"; : > "$0.ended"', out, ...command];
+    const child = piped(out, both, script, ended);
+    expect(await Promise.race([child.exited, Bun.sleep(25_000)])).toBe(0);
+    expect(readFileSync(out, "utf8")).toBe("worked on");
+  },
+  60_000,
+);
 
 test("a process that ends at once has written its last lines", async () => {
   const script = OUTPUT.replace("round < 200", "round < 5").replace("END", "0");

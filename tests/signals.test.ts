@@ -1,8 +1,10 @@
 /** What signals do: a worker hands back, a gateway leaves without a reset. */
 import { afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { connect } from "node:net";
+import { join } from "node:path";
+import { ECHO_MS } from "../shared/signals.ts";
 import { freePort } from "./support/redis.ts";
-import { type Process, type Stack, type StackOptions, startStack, until } from "./support/stack.ts";
+import { type Process, type Stack, type StackOptions, startProcess, startStack, until } from "./support/stack.ts";
 
 setDefaultTimeout(90_000);
 let stack: Stack | undefined;
@@ -30,6 +32,7 @@ describe("worker", () => {
     const worker = s.workers[0] as Process;
     worker.kill("SIGTERM");
     await worker.says(/draining/);
+    await Bun.sleep(ECHO_MS + 100);
     return { s, id, worker };
   }
 
@@ -49,7 +52,7 @@ describe("worker", () => {
     test(`${runtime}: a third SIGTERM ends a worker at once, and its job runs elsewhere`, async () => {
       const { s, id, worker } = await alone(runtime);
       worker.kill("SIGTERM");
-      await Bun.sleep(300);
+      await Bun.sleep(ECHO_MS + 100);
       worker.kill("SIGTERM");
       expect(await timed(worker.exited)).toBeLessThan(2_000);
       expect(await worker.exited).toBe(1);
@@ -59,17 +62,56 @@ describe("worker", () => {
     });
   }
 
-  test("one Ctrl-C that arrives three times drains, and hands nothing back", async () => {
-    const s = await start({ env: { DRAIN_TIMEOUT: "1m" } });
-    const id = await s.submit({ sleep: 1_500 });
-    await until(() => s.service.byJob(id).length === 1);
-    const [worker] = s.workers as [Process];
-    for (let i = 0; i < 3; i++) {
-      worker.kill("SIGINT");
-      await Bun.sleep(30);
-    }
+  // a terminal, `bun run` and npx pass SIGINT on; a supervisor that signals a whole group meets `bun run`, which passes it on
+  test.each(["SIGINT", "SIGTERM"] as const)(
+    "one %s that arrives three times drains, and hands nothing back",
+    async (signal) => {
+      const s = await start({ env: { DRAIN_TIMEOUT: "1m" } });
+      const id = await s.submit({ sleep: 1_500 });
+      await until(() => s.service.byJob(id).length === 1);
+      const [worker] = s.workers as [Process];
+      for (let i = 0; i < 3; i++) {
+        worker.kill(signal);
+        await Bun.sleep(30);
+      }
+      expect(await worker.exited).toBe(0);
+      expect((await s.get(`/jobs/${id}`)).status).toBe("finished");
+      expect(s.service.byJob(id)).toHaveLength(1);
+    },
+  );
+
+  for (const [nohup, what] of [
+    [false, "a terminal that closes lets a worker drain"],
+    [true, "a worker under nohup outlives its terminal"],
+  ] as const) {
+    test(what, async () => {
+      const s = await start({ workers: 0, env: { DRAIN_TIMEOUT: "1m" } });
+      const command = [...(nohup ? ["nohup"] : []), process.execPath, "worker.ts"];
+      const env = { PATH: process.env.PATH, HOME: process.env.HOME, NODE_ENV: "production", ...s.env };
+      const worker = Bun.spawn(command, { cwd: join(import.meta.dir, ".."), env, stdout: "ignore", stderr: "ignore" });
+      const id = await s.submit({ sleep: 1_500 });
+      await until(() => s.service.byJob(id).length === 1);
+      worker.kill("SIGHUP");
+      await s.ended(id);
+      expect(s.service.byJob(id)).toHaveLength(1);
+      const next = await s.submit({});
+      if (nohup) await s.ended(next);
+      else expect(await worker.exited).toBe(0);
+      worker.kill("SIGKILL");
+      await worker.exited;
+    });
+  }
+
+  test("SIGTERM while a worker waits for Redis ends it: the first process of a container too", async () => {
+    const worker = startProcess("worker.ts", {
+      REDIS_URL: `redis://127.0.0.1:${await freePort()}`,
+      IFCCONVERT_URL: "http://127.0.0.1:9",
+    });
+    await worker.says(/waiting for it/);
+    worker.kill("SIGTERM");
+    // a handler of its own, and not what the system does to those that have none: to a first process that is nothing
     expect(await worker.exited).toBe(0);
-    expect((await s.get(`/jobs/${id}`)).status).toBe("finished");
+    expect(worker.output()).toContain("stopped while starting");
   });
 
   test("a SIGTERM after an operator's stop goes on draining", async () => {
@@ -249,10 +291,19 @@ for (const runtime of ["bun", "deno"]) {
   });
 }
 
+test("a SHUTDOWN_DELAY of 30 days, longer than a timer holds, does not end at once", async () => {
+  const s = await start({ workers: 0, env: { SHUTDOWN_DELAY: "30d" } });
+  s.gateway.kill("SIGTERM");
+  await s.gateway.says(/stopping/);
+  await Bun.sleep(1_500);
+  expect((await fetch(`${s.url}/readyz`)).status).toBe(503);
+});
+
 test("the second SIGTERM ends a gateway at once", async () => {
   const s = await start({ workers: 0, env: { SHUTDOWN_DELAY: "1h" } });
   s.gateway.kill("SIGTERM");
   await s.gateway.says(/stopping/);
+  await Bun.sleep(ECHO_MS + 100);
   s.gateway.kill("SIGTERM");
   expect(await timed(s.gateway.exited)).toBeLessThan(2_000);
 });

@@ -173,6 +173,24 @@ test("what it prints for people to paste ends when the key is wrong, and shows t
   expect(await run.exited).toBe(0);
 }, 90_000);
 
+test("under nohup: `up` outlives its terminal, and ends on SIGTERM", async () => {
+  const env = await settings("nohup");
+  const run = Bun.spawn(["nohup", process.execPath, join(copy, "up.ts")], {
+    cwd: copy,
+    env,
+    stdout: "ignore",
+    stderr: "ignore",
+  });
+  const isReady = async () => (await fetch(`http://127.0.0.1:${env.PORT}/readyz`).catch(() => undefined))?.ok;
+  await until(isReady, 60_000);
+  run.kill("SIGHUP");
+  await Bun.sleep(1_500);
+  expect([run.exitCode, await isReady()]).toEqual([null, true]);
+  run.kill("SIGTERM");
+  expect(await run.exited).toBe(0);
+  await expectNothingLeft(env);
+}, 90_000);
+
 test("busy ports: all are named at once with their variables, and nothing is started", async () => {
   const servers = [createServer(), createServer()];
   const ports: string[] = [];

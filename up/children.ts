@@ -5,6 +5,7 @@
  * children one after the other: Redis must outlive the worker that hands its jobs back.
  */
 import type { Subprocess } from "bun";
+import { ECHO_MS } from "../shared/signals.ts";
 import { type Say, Trouble } from "./install.ts";
 import { lines } from "./processes.ts";
 import { ROOT } from "./settings.ts";
@@ -190,6 +191,7 @@ export class Children {
     child.kill("SIGTERM");
     const patient = signal.aborted ? false : await Promise.race([inTime(program.stopMs), hurried]);
     if (!patient && signal.aborted) {
+      await inTime(ECHO_MS + 100); // closer to the first it would count as its echo
       child.kill("SIGTERM");
       await inTime(3_000);
     }

@@ -37,4 +37,25 @@ export const CLOCK_MUTANTS: Mutant[] = [
     to: "if (this.last && Date.now() - this.last.at <= maxAgeMs) return",
     ...by("clocks", "clocks under bun steps"),
   },
+  {
+    name: "signals: a SIGTERM that `bun run` passed on counts as a second one",
+    file: "shared/signals.ts",
+    from: "if (!isEcho) stop(++signals);",
+    to: "stop(++signals);",
+    ...by("signals", "one SIGTERM that arrives"),
+  },
+  {
+    name: "signals: a worker under nohup ends with its terminal",
+    file: "shared/signals.ts",
+    from: "if (!ignoresHangup()) process.on",
+    to: "process.on",
+    ...by("signals", "under nohup"),
+  },
+  {
+    name: "log: Deno waits for whoever reads its log",
+    file: "shared/log.ts",
+    from: 'if (fd !== 1 || typeof Deno === "undefined") write',
+    to: 'if (fd === 1 || typeof Deno === "undefined") write',
+    ...by("log", "Deno a reader"),
+  },
 ];
