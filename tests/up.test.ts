@@ -175,7 +175,7 @@ test("what it prints for people to paste ends when the key is wrong, and shows t
 
 test("under nohup: `up` outlives its terminal, and ends on SIGTERM", async () => {
   const env = await settings("nohup");
-  const run = Bun.spawn(["nohup", process.execPath, join(copy, "up.ts")], {
+  const run = Bun.spawn([Bun.which("nohup") as string, process.execPath, join(copy, "up.ts")], {
     cwd: copy,
     env,
     stdout: "ignore",
