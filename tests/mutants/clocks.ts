@@ -56,6 +56,6 @@ export const CLOCK_MUTANTS: Mutant[] = [
     file: "shared/log.ts",
     from: 'if (fd !== 1 || typeof Deno === "undefined") write',
     to: 'if (fd === 1 || typeof Deno === "undefined") write',
-    ...by("log", "Deno a reader"),
+    ...by("log", "Deno: a stalled"),
   },
 ];
