@@ -75,8 +75,8 @@ export function actions(store, load, signedIn) {
       }
     },
     signOut: () => attempt(() => post("signout")).then(() => location.reload()),
-    /** @param told  a sentence, or its beginning: "The id is" */
-    copy: (text, told) => attempt(() => copy(text), told.endsWith(".") ? told : `${told} copied.`),
+    /** @param sentence  a sentence, or its beginning: "The id is" */
+    copy: (text, sentence) => attempt(() => copy(text), sentence.endsWith(".") ? sentence : `${sentence} copied.`),
 
     range(range) {
       set({ range });
